@@ -1,0 +1,24 @@
+package reactor
+
+import (
+	"net"
+	"net/netip"
+)
+
+// transport is an established connection that is not part of the loop yet. It
+// comes as a net.Conn; the epoll engine makes a descriptor of it.
+type transport struct {
+	net    net.Conn
+	fd     int // of epoll; net is nil then
+	remote netip.AddrPort
+}
+
+// remoteOf is the zero AddrPort for anything but TCP.
+func remoteOf(address net.Addr) netip.AddrPort {
+	tcp, ok := address.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	remote := tcp.AddrPort()
+	return netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+}
