@@ -1,0 +1,154 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
+
+// Client is what a pool knows of a client's session. Its methods run on the loop
+// and must not call back into the pool, except where they say so.
+type Client interface {
+	// OnLease hands over the server that the client waited for. From here on the
+	// client owns it until OnReleased or OnServerLost. The client starts to use it
+	// later, not from within OnLease.
+	OnLease(server *Server)
+
+	// OnRefused ends a wait without a server. The client may acquire again.
+	OnRefused(refusal *pgwire.Error)
+
+	// OnReply passes bytes of backend messages on. They are valid during the call
+	// and may be part of a message.
+	OnReply(b []byte)
+
+	// OnParameterStatus reports that a setting of the server changed while the
+	// client held it. The slices are valid during the call.
+	OnParameterStatus(name, value []byte)
+
+	// OnDiscard reports that the client's statement deallocated every prepared
+	// statement of its session or, with everything set, undid all that the session
+	// had changed.
+	OnDiscard(everything bool)
+
+	// OnGroupError reports that an error ended a sync group early: of the
+	// messages in it, those with a tag of at least lowestTag had no effect, none
+	// if it is 0.
+	OnGroupError(lowestTag uint32, parseFailed bool)
+
+	// OnGroupEnd reports that the ReadyForQuery of a group has been passed on.
+	// The client may release the server in the call.
+	OnGroupEnd(status pgwire.TxStatus)
+
+	// OnRunAgain asks the client to send a group, whose messages are in request,
+	// once more: it came to nothing for a reason that is not the client's. The
+	// client has been passed nothing of it. request is valid during the call. The
+	// server, if the client holds one, is ready for it.
+	OnRunAgain(request []byte, reason AgainReason)
+
+	// OnSharedEnd reports that the ReadyForQuery of a group on a shared server has
+	// been passed on.
+	OnSharedEnd()
+
+	// OnSharedLost reports that a shared server's connection ended in the middle of
+	// the client's replies.
+	OnSharedLost(loss Loss)
+
+	// StatementName is the client's name for the statement.
+	StatementName(statement *Statement) string
+
+	// OnDescribed reports that the Describe with that number has been answered: the
+	// client knows what the statement returns in its present epoch.
+	OnDescribed(statement *Statement, told uint32)
+
+	// Described reports whether the client has been told the columns of what the
+	// statement returns, as they were before the given epoch.
+	Described(statement *Statement, epoch uint32) bool
+
+	// OnSettings reports the outcome of Server.Adopt: nil, or why the server would
+	// not have the client's settings.
+	OnSettings(refusal *pgwire.Error)
+
+	// OnReleased reports that the server is no longer the client's.
+	OnReleased()
+
+	// OnServerLost reports that the server's connection ended. The client owes its
+	// own client an answer for each group that the loss names.
+	OnServerLost(loss Loss)
+
+	// OnServerDrain reports that the server takes bytes again after Congested was
+	// true, or that Ready may be asked again.
+	OnServerDrain()
+}
+
+// Loss tells what a client had under way on a server whose connection ended.
+type Loss struct {
+	// Cause is the server's last words, if it said any, else our own. Its severity
+	// is FATAL.
+	Cause *pgwire.Error
+
+	// InTransaction: the client had seen a ReadyForQuery inside a transaction.
+	InTransaction bool
+
+	// GroupCount is how many complete groups have no ReadyForQuery yet. Partial:
+	// the messages of one more were sent without their Sync.
+	GroupCount int
+	Partial    bool
+
+	// FirstHasError: the first of them has had its ErrorResponse.
+	FirstHasError bool
+
+	// LowestTag is the lowest tag of the messages that the client has had no reply
+	// to, 0 if there is none: what they would have changed is not so.
+	LowestTag uint32
+
+	// MidMessage: part of a message was passed on, so nothing can follow it.
+	MidMessage bool
+}
+
+// Waiter is a client's place in a pool's queue, embedded in the session.
+type Waiter struct {
+	Client Client
+
+	// Owned by the pool.
+	since      time.Duration
+	next, prev *Waiter
+	queued     bool
+	isShared   bool          // a lane will do
+	shared     *Settings     // for such settings
+	expected   time.Duration // and so much work
+}
+
+// Waiting reports whether the waiter stands in the queue.
+func (w *Waiter) Waiting() bool { return w.queued }
+
+// waitQueue is a first-in, first-out list of waiters.
+type waitQueue struct {
+	first, last *Waiter
+	count       int
+}
+
+func (q *waitQueue) push(w *Waiter) {
+	w.prev, w.next, w.queued = q.last, nil, true
+	if q.last != nil {
+		q.last.next = w
+	} else {
+		q.first = w
+	}
+	q.last = w
+	q.count++
+}
+
+func (q *waitQueue) remove(w *Waiter) {
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		q.first = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		q.last = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+	q.count--
+}

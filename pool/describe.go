@@ -1,0 +1,80 @@
+package pool
+
+import "github.com/billproxy/billproxy/pool/pgwire"
+
+// This file learns from replies what servers know of statements, and notices when
+// a statement returns something else than before.
+
+// describe collects the answer to a Describe of a statement, for the next client
+// that asks. Of one that is streamed too little is at hand.
+func (s *Server) describe(head *reply, messageType byte, body []byte) {
+	if head.kind != ReplyDescribe || head.statement == nil {
+		return
+	}
+	if s.streaming > 0 {
+		s.description = append(s.description, make([]byte, maxDescriptionBytes+1)...) // too long to keep
+		return
+	}
+	s.description = pgwire.AppendMessage(s.description, messageType, body)
+}
+
+// learn remembers what the reply at the head says about a statement.
+func (s *Server) learn(done *reply) {
+	s.confirm(done)
+	switch {
+	case done.statement == nil:
+	case done.kind == ReplyParse:
+		done.statement.learn(s.pool, s.clientSettings(), nil)
+	case done.kind == ReplyDescribe:
+		s.described(done)
+	}
+	s.description = s.description[:0]
+}
+
+// described compares the answer to a Describe with the last one.
+func (s *Server) described(done *reply) {
+	statement, settings := done.statement, s.clientSettings()
+	if last := s.pool.Description(statement, settings); last != nil && !sameResult(last, s.description) && !mutantIgnoreDrift {
+		statement.changed()
+		s.prepared.add(statement, s.lease)
+		s.repeatOutdated(statement)
+	}
+	if s.prepared.epoch(statement) == statement.Epoch {
+		statement.learn(s.pool, settings, s.description)
+	}
+	g := s.groups.head()
+	switch {
+	case g == nil || g.client == nil:
+	case done.mode == forward:
+		g.client.OnDescribed(statement, done.told)
+	case s.state == stateShared && !g.passed && g.client.Described(statement, statement.Epoch):
+		g.again = AgainPlan // it will be told that the result type has changed
+	case s.state != stateShared && s.describing == 0:
+		g.client.OnServerDrain()
+	}
+}
+
+// repeatOutdated runs the groups behind the head of a lane again whose clients were
+// told that the statement returns something else: they were sent too early.
+func (s *Server) repeatOutdated(statement *Statement) {
+	for i := 1; s.state == stateShared && i < s.groups.count; i++ {
+		if g := s.groups.at(i); g.client != nil && g.client.Described(statement, statement.Epoch) {
+			g.again = AgainPlan
+		}
+	}
+}
+
+// confirm counts what the server has answered of the messages that change which
+// statements it has.
+func (s *Server) confirm(r *reply) {
+	if r.kind == ReplyDescribe && r.mode == swallow {
+		s.describing--
+	}
+	if r.statement == nil || r.mode == synthesize || r.kind != ReplyParse && r.kind != ReplyClose {
+		return
+	}
+	s.unconfirmed--
+	if s.unconfirmed == 0 && s.client != nil {
+		s.client.OnServerDrain()
+	}
+}

@@ -1,0 +1,113 @@
+package pool
+
+import (
+	"bytes"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
+
+// knownStatement is that a server of the pool has accepted a statement under some
+// settings: another Parse of it needs no server.
+type knownStatement struct {
+	pool    *Pool
+	meaning string // of the settings
+
+	// description is what a server answered to a Describe, nil if none was asked.
+	description []byte
+}
+
+// Bounds of what is remembered per statement. A statement that is used with more
+// combinations of pool and settings is asked for again.
+const (
+	maxKnown            = 16
+	maxDescriptionBytes = 16 << 10
+)
+
+// knownTo returns what is known of s in the pool under the settings, or nil.
+func (s *Statement) knownTo(p *Pool, settings *Settings) *knownStatement {
+	for i := range s.known {
+		if k := &s.known[i]; k.pool == p && k.meaning == settings.meaning() {
+			return k
+		}
+	}
+	return nil
+}
+
+// learn remembers that a server has accepted s, and how it describes it unless
+// that is nil.
+func (s *Statement) learn(p *Pool, settings *Settings, description []byte) {
+	k := s.knownTo(p, settings)
+	if k == nil {
+		if len(s.known) == maxKnown {
+			s.known = s.known[:0]
+		}
+		s.known = append(s.known, knownStatement{pool: p, meaning: settings.meaning()})
+		k = &s.known[len(s.known)-1]
+	}
+	if description != nil && len(description) <= maxDescriptionBytes {
+		k.description = append([]byte(nil), description...)
+	}
+}
+
+// changed forgets what is known of s: its result type is another now.
+func (s *Statement) changed() {
+	s.Epoch++
+	s.known = nil
+}
+
+// sameResult reports whether two answers to a Describe tell of the same types and
+// names. Where a column comes from may change without anybody's noticing.
+func sameResult(a, b []byte) bool {
+	for len(a) > 0 && len(b) > 0 {
+		typeA, sizeA, errA := pgwire.PeekBackend(a)
+		typeB, sizeB, errB := pgwire.PeekBackend(b)
+		if errA != nil || errB != nil || typeA != typeB || sizeA > len(a) || sizeB > len(b) || sizeA == 0 || sizeB == 0 {
+			return false
+		}
+		bodyA, bodyB := a[pgwire.HeaderBytes:sizeA], b[pgwire.HeaderBytes:sizeB]
+		if typeA == pgwire.RowDescription && !sameColumns(bodyA, bodyB) || typeA != pgwire.RowDescription && !bytes.Equal(bodyA, bodyB) {
+			return false
+		}
+		a, b = a[sizeA:], b[sizeB:]
+	}
+	return len(a) == len(b)
+}
+
+// sameColumns compares RowDescriptions but for the table and the column number of
+// each column.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-ROWDESCRIPTION
+func sameColumns(a, b []byte) bool {
+	const countBytes, sourceBytes, columnBytes = 2, 6, 18
+	if len(a) < countBytes || len(b) < countBytes || !bytes.Equal(a[:countBytes], b[:countBytes]) {
+		return false
+	}
+	a, b = a[countBytes:], b[countBytes:]
+	for len(a) > 0 && len(b) > 0 {
+		nameA, restA, okA := pgwire.CString(a)
+		nameB, restB, okB := pgwire.CString(b)
+		if !okA || !okB || !bytes.Equal(nameA, nameB) || len(restA) < columnBytes || len(restB) < columnBytes ||
+			!bytes.Equal(restA[sourceBytes:columnBytes], restB[sourceBytes:columnBytes]) {
+			return false
+		}
+		a, b = restA[columnBytes:], restB[columnBytes:]
+	}
+	return len(a) == len(b)
+}
+
+// Parsed reports whether a server of the pool has accepted the statement under the
+// settings, so that a Parse of it can be answered without one. A change of the
+// schema since then shows when the statement is used, as if it had come just after
+// the Parse.
+func (p *Pool) Parsed(statement *Statement, settings *Settings) bool {
+	return statement.knownTo(p, settings) != nil
+}
+
+// Description returns the ParameterDescription and RowDescription or NoData with
+// which a server of the pool has answered a Describe of the statement under the
+// settings, nil if none has been asked.
+func (p *Pool) Description(statement *Statement, settings *Settings) []byte {
+	if k := statement.knownTo(p, settings); k != nil {
+		return k.description
+	}
+	return nil
+}

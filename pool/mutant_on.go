@@ -1,0 +1,20 @@
+//go:build mutant
+
+package pool
+
+import "os"
+
+// Bugs planted on purpose, one at a time, chosen by BILLPROXY_MUTANT. The
+// simulation has to find each of them; that is the test of the simulation.
+var (
+	mutantReleaseEarly    = mutant("release_early")    // a lease ends one ReadyForQuery too early
+	mutantForwardInjected = mutant("forward_injected") // the reply of an injected Parse reaches the client
+	mutantKeepSkipped     = mutant("keep_skipped")     // an error does not skip to Sync
+	mutantReuseOpen       = mutant("reuse_open")       // a server is reused with its transaction open
+	mutantWritableLane    = mutant("writable_lane")    // a shared server may write
+	mutantPassAgain       = mutant("pass_again")       // replies of a group that is run again are passed on
+	mutantForgetBegin     = mutant("forget_begin")     // the BEGIN that the client was answered is not sent
+	mutantIgnoreDrift     = mutant("ignore_drift")     // a statement returns something else, unnoticed
+)
+
+func mutant(name string) bool { return os.Getenv("BILLPROXY_MUTANT") == name }

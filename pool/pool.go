@@ -1,0 +1,375 @@
+package pool
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
+	"github.com/billproxy/billproxy/pool/reactor"
+)
+
+// Pool holds the servers of one pair of database and user and lends them to the
+// clients that log in with it. It is used on the loop only.
+type Pool struct {
+	// Static after construction.
+	Database string
+	User     string
+	pools    *Pools
+	config   *Config
+	loop     reactor.Loop
+
+	// ClientCount is how many sessions belong to the pool. Owned by them.
+	ClientCount int
+
+	servers     []*Server // in no particular order; Server.index is the position
+	idle        []*Server // the last one was used last
+	serverCount [stateCount]int
+	waiters     waitQueue
+	waitTimer   reactor.Timer
+
+	lanes         []*Server // shared servers, in no particular order
+	laneTimer     reactor.Timer
+	progressAt    time.Duration // when a group ended last, on any server
+	sharedWaiters int           // waiters for which a lane will do
+
+	// parameters is what servers report at login: a new client is told the same.
+	parameters parameterList
+
+	// Connecting after a failure.
+	lastFailure  *pgwire.Error // of the last attempt, nil if it succeeded
+	failureCount int           // in a row
+	retryAt      time.Duration
+	retryTimer   reactor.Timer
+
+	stats    Stats
+	closedBy [reasonCount]uint64
+}
+
+// parameterList is the ParameterStatus messages of a login, in their order.
+type parameterList []Setting
+
+func (l *parameterList) set(name, value string) {
+	for i := range *l {
+		if (*l)[i].Name == name {
+			(*l)[i].Value = value
+			return
+		}
+	}
+	*l = append(*l, Setting{name, value})
+}
+
+func (p *Pool) now() time.Duration { return p.loop.Now() }
+
+func (p *Pool) closing() bool { return p.pools.closed }
+
+// Known reports whether a server has logged in, so that Welcome can tell a client
+// what to expect.
+func (p *Pool) Known() bool { return len(p.parameters) > 0 }
+
+// AppendWelcome appends the ParameterStatus messages that a server with the given
+// settings would send at login.
+func (p *Pool) AppendWelcome(b []byte, settings *Settings) []byte {
+	for _, parameter := range p.parameters {
+		value := parameter.Value
+		if settings != nil {
+			for _, reported := range settings.reported {
+				if reported.Name == parameter.Name {
+					value = reported.Value
+				}
+			}
+		}
+		b = pgwire.AppendParameterStatus(b, parameter.Name, value)
+	}
+	return b
+}
+
+// Settings returns base with the given changes.
+func (p *Pool) Settings(base *Settings, changes ...Setting) *Settings {
+	return p.pools.settings.with(base, changes...)
+}
+
+// Registry is where the clients of the pool find statements.
+func (p *Pool) Registry() *Registry { return p.pools.registry }
+
+// Mode is the pool mode.
+func (p *Pool) Mode() Mode { return p.config.Mode }
+
+// Acquire lends a server at once, or queues w and returns nil: then OnLease or
+// OnRefused of its client follows, unless Abandon takes it out of the queue.
+// settings are those that the client wants.
+func (p *Pool) Acquire(w *Waiter, settings *Settings) *Server {
+	if p.waiters.count == 0 {
+		if s := p.takeIdle(settings); s != nil {
+			s.lend(w.Client, p.now())
+			return s
+		}
+	}
+	w.isShared = false
+	p.enqueue(w)
+	return nil
+}
+
+// takeIdle takes the idle server that was used last, or rather one of the last few
+// that has the settings.
+func (p *Pool) takeIdle(settings *Settings) *Server {
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	chosen := last
+	for i := last; i >= 0 && i > last-maxIdleLooks; i-- {
+		if p.idle[i].settings == settings {
+			chosen = i
+			break
+		}
+	}
+	s := p.idle[chosen]
+	if s.streaming > 0 { // in the middle of a long notice
+		return nil
+	}
+	p.idle = append(p.idle[:chosen], p.idle[chosen+1:]...)
+	return s
+}
+
+const maxIdleLooks = 8
+
+func (p *Pool) enqueue(w *Waiter) {
+	w.since = p.now()
+	p.waiters.push(w)
+	if w.isShared {
+		p.sharedWaiters++
+	}
+	if p.waiters.count == 1 {
+		p.armWaitTimer()
+	}
+	p.stopLanes()
+	p.grow()
+}
+
+func (p *Pool) dequeue(w *Waiter) {
+	p.waiters.remove(w)
+	if w.isShared {
+		p.sharedWaiters--
+	}
+	p.stats.WaitTime += p.now() - w.since
+	p.armWaitTimer()
+}
+
+// Abandon takes w out of the queue.
+func (p *Pool) Abandon(w *Waiter) {
+	if w.queued {
+		p.dequeue(w)
+		p.serveShared()
+		p.pools.serveStarving()
+	}
+}
+
+// handOver gives a free server to the longest waiter, or keeps it.
+func (p *Pool) handOver(s *Server) {
+	w := p.waiters.first
+	switch {
+	case w == nil:
+		s.setState(stateIdle)
+		s.idleSince = p.now()
+		p.idle = append(p.idle, s)
+		p.pools.serveStarving()
+	case w.isShared:
+		s.becomeLane(w.shared)
+		s.reserve(w)
+		p.serveShared()
+	default:
+		p.dequeue(w)
+		s.lend(w.Client, p.now())
+		w.Client.OnLease(s)
+	}
+}
+
+// grow opens as many connections as there are waiters without one coming, within
+// the limits, and not sooner after a failure than the backoff says.
+func (p *Pool) grow() {
+	if p.closing() {
+		return
+	}
+	for p.serverCount[stateOpening] < p.waiters.count && len(p.servers) < p.config.DefaultPoolSize {
+		if p.now() < p.retryAt {
+			p.loop.SetTimer(&p.retryTimer, p.retryAt)
+			return
+		}
+		if p.failureCount > 0 && p.serverCount[stateOpening] > 0 {
+			return // one attempt at a time until one succeeds
+		}
+		if !p.pools.makeRoom(p) {
+			return
+		}
+		p.connect()
+	}
+}
+
+// opened takes over a server that has logged in.
+func (p *Pool) opened(s *Server) {
+	p.lastFailure, p.failureCount, p.retryAt = nil, 0, 0
+	s.recycle()
+	p.grow()
+}
+
+// Bounds of the wait before another attempt to connect, which doubles with every
+// failure and of which a random half is taken off, so that the sidecars of a fleet
+// do not come back in step.
+const (
+	minRetryDelay = 50 * time.Millisecond
+	maxRetryDelay = 5 * time.Second
+)
+
+// openFailed accounts for an attempt that failed. What waiting cannot mend is told
+// to the waiters at once, if there is no other server that may serve them.
+func (p *Pool) openFailed(s *Server, reason CloseReason, e *pgwire.Error) {
+	p.lastFailure = e
+	p.failureCount++
+	delay := min(maxRetryDelay, minRetryDelay<<min(p.failureCount-1, 10))
+	delay -= time.Duration(p.config.Random.Int64N(int64(delay / 2)))
+	p.retryAt = p.now() + delay
+	p.stats.ServerFailures++
+	p.pools.logger.Warn("server login failed", "database", p.Database, "user", p.User,
+		"sqlstate", string(e.SQLState), "error", e.Message, "retry_in", delay.Round(time.Millisecond).String())
+	p.forget(s, reason)
+	if len(p.servers) == 0 && permanent(e.SQLState) {
+		for w := p.waiters.first; w != nil; w = p.waiters.first {
+			p.refuse(w, e)
+		}
+	}
+	p.grow()
+}
+
+// permanent reports whether a failed login will fail again: the role, the password
+// or the database is wrong.
+func permanent(code pgwire.SQLState) bool {
+	class := code.Class()
+	return class == "28" || class == "3D" || code == pgwire.FeatureNotSupported || code == "42501"
+}
+
+// refuse ends the wait of w.
+func (p *Pool) refuse(w *Waiter, e *pgwire.Error) {
+	p.dequeue(w)
+	w.Client.OnRefused(e)
+}
+
+func (p *Pool) armWaitTimer() {
+	if p.waiters.first == nil || p.config.QueryWaitTimeout == 0 {
+		p.loop.StopTimer(&p.waitTimer)
+		return
+	}
+	p.loop.SetTimer(&p.waitTimer, p.waiters.first.since+p.config.QueryWaitTimeout)
+}
+
+// refuseOverdue tells those who have waited too long.
+func (p *Pool) refuseOverdue() {
+	for w := p.waiters.first; w != nil && p.now() >= w.since+p.config.QueryWaitTimeout; w = p.waiters.first {
+		p.stats.WaitTimeouts++
+		p.refuse(w, p.overdue(p.now()-w.since))
+	}
+}
+
+// overdue is the answer to who has waited too long. Its words avoid what drivers
+// take for a lost connection.
+func (p *Pool) overdue(waited time.Duration) *pgwire.Error {
+	if p.lastFailure != nil && p.serverCount[stateLeased]+p.serverCount[stateShared] == 0 {
+		return &pgwire.Error{
+			Severity: pgwire.SeverityError,
+			SQLState: pgwire.CannotConnect,
+			Message:  "no server available: " + p.lastFailure.Message,
+			Detail:   fmt.Sprintf("billproxy reason=server_unavailable waited_ms=%d sqlstate=%s", waited.Milliseconds(), p.lastFailure.SQLState),
+		}
+	}
+	return &pgwire.Error{
+		Severity: pgwire.SeverityError,
+		SQLState: pgwire.ConfigurationLimitExceeded,
+		Message:  fmt.Sprintf("no server became free within %s", p.config.QueryWaitTimeout),
+		Detail: fmt.Sprintf("billproxy shed reason=query_wait_timeout waited_ms=%d retry_after_ms=%d",
+			waited.Milliseconds(), p.config.QueryWaitTimeout.Milliseconds()),
+		Hint: "All servers of the pool are in use: look for long transactions, or raise BILLPROXY_DEFAULT_POOL_SIZE.",
+	}
+}
+
+// forget takes a server that has ended out of the pool.
+func (p *Pool) forget(s *Server, reason CloseReason) {
+	if s.state == stateShared {
+		s.leaveLane()
+	}
+	if s.state == stateIdle {
+		for i, other := range p.idle {
+			if other == s {
+				p.idle = append(p.idle[:i], p.idle[i+1:]...)
+				break
+			}
+		}
+	}
+	if s.state != stateOpening {
+		cause := ""
+		if s.fatal != nil {
+			cause = string(s.fatal.SQLState) + " " + s.fatal.Message
+		}
+		p.pools.logger.Info("server closed", "database", p.Database, "user", p.User, "pid", s.cancelPID,
+			"reason", reason.String(), "cause", cause, "age", (p.now() - s.createdAt).Round(time.Millisecond).String())
+	}
+	s.setState(stateClosed)
+	p.loop.StopTimer(&s.timer)
+	p.loop.StopTimer(&s.cancelTimer)
+	last := len(p.servers) - 1
+	p.servers[s.index] = p.servers[last]
+	p.servers[s.index].index = s.index
+	p.servers[last] = nil
+	p.servers = p.servers[:last]
+	p.serverCount[stateClosed]--
+	p.pools.serverCount--
+	p.closedBy[reason]++
+	if p.waiters.count > 0 {
+		p.grow()
+	}
+	p.pools.serveStarving()
+}
+
+// closeIdle closes servers that have been idle or alive for too long, or, when all
+// is set, every idle one.
+func (p *Pool) closeIdle(now time.Duration, all bool) {
+	for i := len(p.idle) - 1; i >= 0; i = min(i, len(p.idle)) - 1 { // closing one may make others close
+		s := p.idle[i]
+		switch timeout := p.config.ServerIdleTimeout; {
+		case all:
+			s.close(ReasonShutdown)
+		case s.expired(now):
+			s.close(ReasonLifetime)
+		case timeout > 0 && now-s.idleSince >= timeout:
+			s.close(ReasonIdle)
+		}
+	}
+}
+
+// unused reports whether nothing would be lost with the pool.
+func (p *Pool) unused() bool {
+	return p.ClientCount == 0 && len(p.servers) == 0 && p.waiters.count == 0
+}
+
+// Stats returns a copy of the pool's state and counters.
+func (p *Pool) Stats() Stats {
+	stats := p.stats
+	stats.Database, stats.User, stats.Mode = p.Database, p.User, p.config.Mode
+	stats.ClientsWaiting = p.waiters.count
+	stats.ClientsActive = p.ClientCount - p.waiters.count
+	stats.ServersOpening = p.serverCount[stateOpening]
+	stats.ServersIdle = p.serverCount[stateIdle]
+	stats.ServersLeased = p.serverCount[stateLeased]
+	stats.ServersShared = p.serverCount[stateShared]
+	stats.ServersResetting = p.serverCount[stateResetting]
+	stats.ServersCanceling = p.serverCount[stateCanceling]
+	stats.MaxServers = p.config.DefaultPoolSize
+	if p.waiters.first != nil {
+		stats.OldestWait = p.now() - p.waiters.first.since
+	}
+	stats.ServersClosed = map[string]uint64{}
+	for reason, count := range p.closedBy {
+		if count > 0 {
+			stats.ServersClosed[CloseReason(reason).String()] = count
+		}
+	}
+	return stats
+}

@@ -1,0 +1,164 @@
+package pool
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/billproxy/billproxy/pool/reactor"
+)
+
+// Pools is every pool of a proxy, with what they share: the limit on servers, the
+// statement registry and the settings. It is used on the loop only.
+type Pools struct {
+	// Static after construction.
+	config Config
+	loop   reactor.Loop
+	logger *slog.Logger
+
+	byKey map[key]*Pool
+	list  []*Pool // in order of creation, so that a simulation repeats itself
+
+	registry    *Registry
+	settings    settingsTable
+	serverCount int // of all pools
+
+	// laneSettings is what a lane has for clients with the settings in the key.
+	laneSettings map[*Settings]*Settings
+	closed       bool
+
+	timer   reactor.Timer
+	scratch []byte
+}
+
+type key struct {
+	database, user string
+}
+
+// tendPeriod is how often idle servers and unused pools are looked at.
+const tendPeriod = time.Second
+
+// forgetDelay is how long a pool that nobody uses is remembered after its last
+// failure, so that one client after the other does not try a wrong login at once.
+const forgetDelay = 10 * time.Second
+
+// New returns an empty set of pools.
+func New(config Config, loop reactor.Loop, logger *slog.Logger) *Pools {
+	p := &Pools{config: config, loop: loop, logger: logger, byKey: map[key]*Pool{}, registry: NewRegistry()}
+	p.timer.Fire = p.tend
+	return p
+}
+
+// Get returns the pool of that database and user, a new one if need be.
+func (p *Pools) Get(database, user string) *Pool {
+	if pool, ok := p.byKey[key{database, user}]; ok {
+		return pool
+	}
+	pool := &Pool{Database: database, User: user, pools: p, config: &p.config, loop: p.loop}
+	pool.waitTimer.Fire = pool.refuseOverdue
+	pool.retryTimer.Fire = pool.grow
+	pool.laneTimer.Fire = pool.tendLanes
+	p.byKey[key{database, user}] = pool
+	p.list = append(p.list, pool)
+	if !p.timer.Armed() {
+		p.loop.SetTimer(&p.timer, p.loop.Now()+tendPeriod)
+	}
+	return pool
+}
+
+// tend closes what has been idle for too long. The timer rests while there is no
+// pool.
+func (p *Pools) tend() {
+	now := p.loop.Now()
+	kept := p.list[:0]
+	for _, pool := range p.list {
+		pool.closeIdle(now, false)
+		if pool.unused() && now >= pool.retryAt+forgetDelay {
+			p.loop.StopTimer(&pool.retryTimer)
+			delete(p.byKey, key{pool.Database, pool.User})
+			continue
+		}
+		kept = append(kept, pool)
+	}
+	clear(p.list[len(kept):])
+	p.list = kept
+	if len(p.list) > 0 {
+		p.loop.SetTimer(&p.timer, now+tendPeriod)
+	}
+}
+
+// makeRoom reports whether one more server may be opened for the pool, after it
+// has closed another pool's oldest idle server if that is what it takes.
+func (p *Pools) makeRoom(wanting *Pool) bool {
+	limit := p.config.MaxDBConnections
+	if limit == 0 || p.serverCount < limit {
+		return true
+	}
+	var oldest *Server
+	for _, pool := range p.list {
+		if pool != wanting && len(pool.idle) > 0 && (oldest == nil || pool.idle[0].idleSince < oldest.idleSince) {
+			oldest = pool.idle[0]
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.close(ReasonMakeRoom)
+	return p.serverCount < limit
+}
+
+// serveStarving lets pools grow that could not because of MaxDBConnections, the
+// one whose client has waited longest first.
+func (p *Pools) serveStarving() {
+	if p.config.MaxDBConnections == 0 || p.closed {
+		return
+	}
+	var starving *Pool
+	for _, pool := range p.list {
+		w := pool.waiters.first
+		if w != nil && p.loop.Now() >= pool.retryAt && len(pool.servers) < p.config.DefaultPoolSize && pool.serverCount[stateOpening] < pool.waiters.count &&
+			(starving == nil || w.since < starving.waiters.first.since) {
+			starving = pool
+		}
+	}
+	if starving != nil {
+		starving.grow()
+	}
+}
+
+// Close closes idle servers now and the others as soon as they are given back.
+// No server is opened any more.
+func (p *Pools) Close() {
+	p.closed = true
+	p.loop.StopTimer(&p.timer)
+	for _, pool := range p.list {
+		p.loop.StopTimer(&pool.retryTimer)
+		pool.closeIdle(p.loop.Now(), true)
+	}
+}
+
+// Abort closes every server, whatever it does.
+func (p *Pools) Abort() {
+	p.closed = true
+	for _, pool := range p.list {
+		for len(pool.servers) > 0 {
+			s := pool.servers[len(pool.servers)-1]
+			if s.conn == nil {
+				pool.forget(s, ReasonShutdown) // dialed finds it closed
+				continue
+			}
+			s.close(ReasonShutdown)
+		}
+	}
+}
+
+// ServerCount is how many servers there are, those being opened included.
+func (p *Pools) ServerCount() int { return p.serverCount }
+
+// Stats returns a copy of every pool's state and counters.
+func (p *Pools) Stats() []Stats {
+	stats := make([]Stats, 0, len(p.list))
+	for _, pool := range p.list {
+		stats = append(stats, pool.Stats())
+	}
+	return stats
+}

@@ -1,0 +1,206 @@
+package pool
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Setting is a run-time parameter and its value.
+type Setting struct {
+	Name, Value string
+}
+
+// Settings are the run-time parameters in which a session differs from the
+// server's defaults. They are interned: equal settings are the same pointer, so a
+// server fits a client if the pointers are equal. A nil *Settings is the defaults.
+type Settings struct {
+	list []Setting // sorted by name, names in lower case
+	key  string
+
+	// class is the part of the key that the meaning of a statement depends on.
+	class string
+
+	// accepted is true once a server took the settings; reported is what it
+	// reports, different from the defaults, when it has them.
+	accepted bool
+	reported []Setting
+}
+
+// changesMeaning reports whether a text may be accepted as another statement when
+// the parameter has another value: which objects it names, or how it is read.
+func changesMeaning(name string) bool {
+	switch name {
+	case "search_path", "role", "session_authorization", "standard_conforming_strings", "transform_null_equals", "xmloption":
+		return true
+	}
+	return strings.Contains(name, ".") // an extension's: who knows
+}
+
+// meaning returns the class of the settings; settings of one class are alike to a
+// prepared statement.
+func (s *Settings) meaning() string {
+	if s == nil {
+		return ""
+	}
+	return s.class
+}
+
+// Accepted reports whether a server has taken the settings, so that they can be
+// given to another without waiting for its answer.
+func (s *Settings) Accepted() bool { return s == nil || s.accepted }
+
+// accept notes that a server has taken the settings, and of what it reports now
+// what differs from the defaults.
+func (s *Settings) accept(now, defaults parameterList) {
+	if s == nil || s.accepted {
+		return
+	}
+	s.accepted = true
+	for _, parameter := range now {
+		if !slices.Contains(defaults, parameter) {
+			s.reported = append(s.reported, parameter)
+		}
+	}
+}
+
+// Value returns the value of a parameter that the settings contain.
+func (s *Settings) Value(name string) (value string, ok bool) {
+	if s == nil {
+		return "", false
+	}
+	i, ok := slices.BinarySearchFunc(s.list, strings.ToLower(name), func(e Setting, name string) int { return cmp.Compare(e.Name, name) })
+	if !ok {
+		return "", false
+	}
+	return s.list[i].Value, true
+}
+
+func (s *Settings) all() []Setting {
+	if s == nil {
+		return nil
+	}
+	return s.list
+}
+
+// settingsTable interns settings. An entry lives as long as the table: the
+// combinations in use by a fleet of services are few, and maxSettings bounds what a
+// client can add on purpose.
+type settingsTable struct {
+	byKey map[string]*Settings
+}
+
+// maxSettings bounds the table. Beyond it equal settings are no longer shared,
+// which costs a switch of settings per lease and nothing else.
+const maxSettings = 10_000
+
+// with returns base with the given settings added or replaced.
+func (t *settingsTable) with(base *Settings, changes ...Setting) *Settings {
+	if len(changes) == 0 {
+		return base
+	}
+	list := slices.Clone(base.all())
+	for _, change := range changes {
+		change.Name = strings.ToLower(change.Name)
+		i, found := slices.BinarySearchFunc(list, change.Name, func(e Setting, name string) int { return cmp.Compare(e.Name, name) })
+		if found {
+			list[i].Value = change.Value
+		} else {
+			list = slices.Insert(list, i, change)
+		}
+	}
+	var key, class strings.Builder
+	for _, e := range list {
+		entry := e.Name + "\x00" + e.Value + "\x00"
+		key.WriteString(entry)
+		if changesMeaning(e.Name) {
+			class.WriteString(entry)
+		}
+	}
+	if s, ok := t.byKey[key.String()]; ok {
+		return s
+	}
+	s := &Settings{list: list, key: key.String(), class: class.String()}
+	if len(t.byKey) < maxSettings {
+		if t.byKey == nil {
+			t.byKey = map[string]*Settings{}
+		}
+		t.byKey[s.key] = s
+	}
+	return s
+}
+
+// appendSwitch appends the SQL that turns a session with settings from into one
+// with settings to. It never depends on settings itself: every value is an escape
+// string of which only plain characters are spelled out.
+func appendSwitch(sql []byte, from, to *Settings) []byte {
+	for _, e := range from.all() {
+		if _, ok := to.Value(e.Name); !ok {
+			sql = append(append(append(sql, "RESET "...), resetName(e.Name)...), ';')
+		}
+	}
+	separator := "SELECT "
+	for _, e := range to.all() {
+		if value, ok := from.Value(e.Name); ok && value == e.Value {
+			continue
+		}
+		sql = append(append(sql, separator...), "pg_catalog.set_config("...)
+		sql = appendLiteral(sql, e.Name)
+		sql = append(sql, ',')
+		sql = appendLiteral(sql, e.Value)
+		sql = append(sql, ",false)"...)
+		separator = ","
+	}
+	return sql
+}
+
+// resetName quotes the name of an extension's parameter: a part of it may be a
+// keyword.
+func resetName(name string) string {
+	if !strings.Contains(name, ".") {
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, ".", `"."`) + `"`
+}
+
+// appendLiteral appends s as an escape string constant.
+// See https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE
+func appendLiteral(b []byte, s string) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, "E'"...)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte(" _-+.,:;/()=\"$@", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '\\', 'x', digits[c>>4], digits[c&15])
+		}
+	}
+	return append(b, '\'')
+}
+
+// ValidSettingName reports whether name can be a run-time parameter: letters,
+// digits, underscores and, for an extension's parameter, dots.
+func ValidSettingName(name string) bool {
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
+		case i > 0 && (c >= '0' && c <= '9' || c == '.' || c == '$'):
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
+
+// Settable reports whether a parameter that servers report can be given a value, so
+// that another server can be made to report the same.
+// See https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQPARAMETERSTATUS
+func Settable(name string) bool {
+	switch name {
+	case "server_version", "server_encoding", "is_superuser", "session_authorization", "integer_datetimes", "in_hot_standby":
+		return false
+	}
+	return true
+}

@@ -1,0 +1,232 @@
+package pool
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// StatementID numbers the statements of a registry; it is never used twice.
+type StatementID uint64
+
+// Statement is a prepared statement as any client may have prepared it: a text
+// and parameter types. On every server it goes by the same name.
+type Statement struct {
+	ID StatementID
+
+	// Name is its name on the servers.
+	Name string
+
+	// Body is the Parse message without header and name: the text with its
+	// terminator, then the count and the OIDs of the parameter types.
+	Body string
+
+	// Class is what the proxy found out about the text; the pool does not look
+	// at it.
+	Class uint8
+
+	// Timing is how long it takes on a server.
+	Timing Timing
+
+	// Epoch counts the times that its result type was seen to change, from 1.
+	// Owned by the pool.
+	Epoch uint32
+
+	// known is where a server has accepted the statement in this epoch.
+	known []knownStatement
+
+	// references is how many names of clients stand for it. Owned by the
+	// registry.
+	references int
+}
+
+// Registry keeps one Statement per distinct body, so that clients share what
+// servers have prepared. Statements that no client names any more are kept, within
+// a bound, for the next client.
+type Registry struct {
+	used   map[string]*Statement
+	unused *simplelru.LRU[string, *Statement]
+	lastID StatementID
+
+	unusedBytes    int
+	maxUnusedBytes int
+}
+
+// Bounds of what a registry keeps for no client in particular.
+const (
+	maxUnusedStatements     = 10_000
+	maxUnusedStatementBytes = 16 << 20
+)
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry {
+	unused, err := simplelru.NewLRU[string, *Statement](maxUnusedStatements, nil)
+	if err != nil {
+		panic("BUG: " + err.Error()) // the size is a positive constant
+	}
+	return &Registry{used: map[string]*Statement{}, unused: unused, maxUnusedBytes: maxUnusedStatementBytes}
+}
+
+// Lookup returns the statement with that body, or nil if no client has prepared it
+// yet.
+func (r *Registry) Lookup(body []byte) *Statement {
+	if s, ok := r.used[string(body)]; ok {
+		return s
+	}
+	s, _ := r.unused.Peek(string(body))
+	return s
+}
+
+// Intern returns the statement with that body, without a name that stands for it.
+func (r *Registry) Intern(body []byte) *Statement {
+	s := r.Reference(body)
+	r.Release(s)
+	return s
+}
+
+// Reference returns the statement with that body and counts one more name that
+// stands for it. body is copied if it is new.
+func (r *Registry) Reference(body []byte) *Statement {
+	if s, ok := r.used[string(body)]; ok {
+		s.references++
+		return s
+	}
+	if s, ok := r.unused.Peek(string(body)); ok {
+		r.unused.Remove(s.Body)
+		r.unusedBytes -= len(s.Body)
+		r.used[s.Body] = s
+		s.references = 1
+		return s
+	}
+	r.lastID++
+	s := &Statement{
+		ID:         r.lastID,
+		Epoch:      1,
+		Name:       "bp_" + strconv.FormatUint(uint64(r.lastID), 10),
+		Body:       string(body),
+		references: 1,
+	}
+	r.used[s.Body] = s
+	return s
+}
+
+// Retain counts one more name for s.
+func (r *Registry) Retain(s *Statement) { s.references++ }
+
+// Release counts one name less for s.
+func (r *Registry) Release(s *Statement) {
+	s.references--
+	if s.references > 0 {
+		return
+	}
+	delete(r.used, s.Body)
+	if r.unused.Len() == maxUnusedStatements {
+		r.forgetOldest()
+	}
+	r.unused.Add(s.Body, s)
+	r.unusedBytes += len(s.Body)
+	for r.unusedBytes > r.maxUnusedBytes {
+		r.forgetOldest()
+	}
+}
+
+func (r *Registry) forgetOldest() {
+	if _, s, ok := r.unused.RemoveOldest(); ok {
+		r.unusedBytes -= len(s.Body)
+	}
+}
+
+// preparedSet is what one server has prepared, in order of last use, with the
+// number of the lease that used it last.
+type preparedSet struct {
+	lru *simplelru.LRU[StatementID, preparedStatement]
+	max int
+
+	// stale are statements that the server has, but not as they are now: they are
+	// closed before they are prepared again.
+	stale []*Statement
+}
+
+type preparedStatement struct {
+	statement *Statement
+	lease     uint64
+	epoch     uint32 // of the statement when it was prepared
+}
+
+func newPreparedSet(maxCount int) preparedSet {
+	// The set may exceed max while one lease needs more statements than that;
+	// what is evicted, and when, is decided in evictable.
+	lru, err := simplelru.NewLRU[StatementID, preparedStatement](1<<30, nil)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return preparedSet{lru: lru, max: maxCount}
+}
+
+// use marks s as used by the lease and reports whether the server has it as it is
+// now.
+func (p *preparedSet) use(s *Statement, lease uint64) bool {
+	known, ok := p.lru.Get(s.ID)
+	switch {
+	case !ok:
+		return false
+	case known.epoch != s.Epoch:
+		p.markStale(s)
+		return false
+	case known.lease != lease:
+		p.lru.Add(s.ID, preparedStatement{s, lease, known.epoch})
+	}
+	return true
+}
+
+// epoch returns the epoch in which the server prepared s, 0 if it did not.
+func (p *preparedSet) epoch(s *Statement) uint32 {
+	known, _ := p.lru.Peek(s.ID)
+	return known.epoch
+}
+
+func (p *preparedSet) add(s *Statement, lease uint64) {
+	p.lru.Add(s.ID, preparedStatement{s, lease, s.Epoch})
+}
+
+// markStale notes that the server has to forget s before it prepares it again.
+func (p *preparedSet) markStale(s *Statement) {
+	p.remove(s)
+	p.stale = append(p.stale, s)
+}
+
+// takeStale reports whether s has to be closed first, and forgets it.
+func (p *preparedSet) takeStale(s *Statement) bool {
+	i := slices.Index(p.stale, s)
+	if i >= 0 {
+		p.stale = slices.Delete(p.stale, i, i+1)
+	}
+	return i >= 0
+}
+
+func (p *preparedSet) remove(s *Statement) { p.lru.Remove(s.ID) }
+
+func (p *preparedSet) clear() {
+	p.lru.Purge()
+	p.stale = nil
+}
+
+// evictable returns the statement to close before one more is prepared, or nil.
+// What the lease at hand has used stays, because closing a statement closes its
+// portals too.
+func (p *preparedSet) evictable(lease uint64) *Statement {
+	if p.lru.Len() < p.max {
+		return nil
+	}
+	_, oldest, ok := p.lru.GetOldest()
+	if !ok || oldest.lease == lease {
+		return nil
+	}
+	return oldest.statement
+}
+
+// ReservedName reports whether a client's name for a statement is one that the
+// registry gives on servers.
+func ReservedName(name []byte) bool { return bytes.HasPrefix(name, []byte("bp_")) }

@@ -1,0 +1,169 @@
+package pool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestRegistrySharesStatements(t *testing.T) {
+	r := NewRegistry()
+	body := []byte("select 1\x00\x00\x00")
+	first := r.Reference(body)
+	if again := r.Reference(body); again != first {
+		t.Errorf("the same body made %v and %v", first, again)
+	}
+	other := r.Reference([]byte("select 1\x00\x00\x01\x00\x00\x00\x17"))
+	if other == first || other.Name == first.Name || other.ID == first.ID {
+		t.Errorf("other parameter types made the same statement %+v", other)
+	}
+	copy(body, "delete  ")
+	if first.Body != "select 1\x00\x00\x00" {
+		t.Errorf("the registry keeps the caller's slice: %q", first.Body)
+	}
+	if !ReservedName([]byte(first.Name)) {
+		t.Errorf("name %q is not reserved", first.Name)
+	}
+}
+
+func TestRegistryCountsReferences(t *testing.T) {
+	r := NewRegistry()
+	s := r.Reference([]byte("a"))
+	r.Reference([]byte("a"))
+	r.Retain(s)
+	for i := range 3 {
+		if _, used := r.used["a"]; !used || r.unused.Len() != 0 {
+			t.Fatalf("after %d releases of 3: not in use", i)
+		}
+		r.Release(s)
+	}
+	if _, used := r.used["a"]; used || r.unused.Len() != 1 || r.unusedBytes != 1 {
+		t.Errorf("after the last release: used %v, unused %d of %d bytes", used, r.unused.Len(), r.unusedBytes)
+	}
+	if again := r.Reference([]byte("a")); again != s {
+		t.Error("a statement that is kept was not used again")
+	}
+	if r.unused.Len() != 0 || r.unusedBytes != 0 || s.references != 1 {
+		t.Errorf("after reuse: unused %d of %d bytes, %d references", r.unused.Len(), r.unusedBytes, s.references)
+	}
+}
+
+func TestRegistryBoundsBytes(t *testing.T) {
+	r := NewRegistry()
+	r.maxUnusedBytes = 100
+	var statements []*Statement
+	for i := range 10 {
+		statements = append(statements, r.Reference(fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", 19))))
+	}
+	for _, s := range statements {
+		r.Release(s)
+	}
+	if r.unused.Len() != 5 || r.unusedBytes != 100 {
+		t.Errorf("%d statements of %d bytes are kept, want 5 of 100", r.unused.Len(), r.unusedBytes)
+	}
+	if again := r.Reference([]byte(statements[9].Body)); again != statements[9] {
+		t.Error("the statement released last was forgotten")
+	}
+	again := r.Reference([]byte(statements[0].Body))
+	if again == statements[0] || again.ID != 11 {
+		t.Errorf("a forgotten statement came back as %+v, want a new one with ID 11", again)
+	}
+	big := r.Reference([]byte(strings.Repeat("y", 101)))
+	r.Release(big)
+	if r.unused.Len() != 0 || r.unusedBytes != 0 {
+		t.Errorf("a statement beyond the bound is kept: %d, %d bytes", r.unused.Len(), r.unusedBytes)
+	}
+}
+
+func TestRegistryBoundsCount(t *testing.T) {
+	r := NewRegistry()
+	bytes := 0
+	for i := range maxUnusedStatements + 100 {
+		s := r.Reference(fmt.Append(nil, i))
+		r.Release(s)
+	}
+	for i := 100; i < maxUnusedStatements+100; i++ {
+		bytes += len(fmt.Sprint(i))
+	}
+	if r.unused.Len() != maxUnusedStatements || r.unusedBytes != bytes {
+		t.Errorf("%d statements of %d bytes, want %d of %d", r.unused.Len(), r.unusedBytes, maxUnusedStatements, bytes)
+	}
+	if len(r.used) != 0 {
+		t.Errorf("%d statements in use, want none", len(r.used))
+	}
+}
+
+func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
+	statements := make([]*Statement, 6)
+	for i := range statements {
+		statements[i] = &Statement{ID: StatementID(i)}
+	}
+	p := newPreparedSet(3)
+	for _, s := range statements[:3] {
+		if e := p.evictable(1); e != nil {
+			t.Fatalf("evicts %d before the set is full", e.ID)
+		}
+		p.add(s, 1)
+	}
+	if e := p.evictable(1); e != nil {
+		t.Errorf("evicts %d, which the lease has used", e.ID)
+	}
+	if !p.use(statements[0], 2) || p.use(statements[5], 2) {
+		t.Error("the set does not know what it holds")
+	}
+	// The second lease may evict 1 and 2, in that order, and not 0.
+	for _, want := range statements[1:3] {
+		e := p.evictable(2)
+		if e != want {
+			t.Fatalf("evicts %v, want %v", e, want)
+		}
+		p.remove(e)
+		p.add(statements[want.ID+2], 2)
+	}
+	if e := p.evictable(2); e != nil {
+		t.Errorf("evicts %d, which the lease has used", e.ID)
+	}
+	p.add(statements[5], 2) // beyond max, since the lease needs it
+	evicted := 0
+	for e := p.evictable(3); e != nil; e = p.evictable(3) {
+		p.remove(e)
+		evicted++
+	}
+	if evicted != 2 || p.lru.Len() != 2 {
+		t.Errorf("the next lease evicts %d and leaves %d, want 2 and 2", evicted, p.lru.Len())
+	}
+	p.clear()
+	if p.use(statements[0], 3) {
+		t.Error("clear leaves statements")
+	}
+}
+
+func TestPreparedSetWithoutRoom(t *testing.T) {
+	p := newPreparedSet(0)
+	if e := p.evictable(1); e != nil {
+		t.Errorf("evicts %v from an empty set", e)
+	}
+	s := &Statement{ID: 1}
+	p.add(s, 1)
+	if e := p.evictable(1); e != nil {
+		t.Error("evicts what the lease has used")
+	}
+	if e := p.evictable(2); e != s {
+		t.Error("keeps what a former lease has used")
+	}
+}
+
+// BenchmarkRegistry is one client that prepares a text others have prepared, and
+// gives it up.
+func BenchmarkRegistry(b *testing.B) {
+	r := NewRegistry()
+	bodies := make([][]byte, 1000)
+	for i := range bodies {
+		bodies[i] = fmt.Appendf(nil, "select * from invoice where customer = $1 and number = %d\x00\x00\x00", i)
+		r.Reference(bodies[i])
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		r.Release(r.Reference(bodies[i%len(bodies)]))
+	}
+}

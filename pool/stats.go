@@ -1,0 +1,48 @@
+package pool
+
+import "time"
+
+// Stats is a copy of one pool's state and counters. The columns of PgBouncer's
+// SHOW POOLS and SHOW STATS derive from it.
+type Stats struct {
+	Database string
+	User     string
+	Mode     Mode
+
+	// Clients of the pool now: ClientsActive are linked to a server or idle,
+	// ClientsWaiting want a server and have none.
+	ClientsActive  int
+	ClientsWaiting int
+
+	// Servers now, by state. MaxServers is the limit they count against.
+	ServersOpening   int
+	ServersIdle      int
+	ServersLeased    int
+	ServersShared    int
+	ServersResetting int
+	ServersCanceling int
+	MaxServers       int
+
+	// OldestWait is the age of the oldest waiter.
+	OldestWait time.Duration
+
+	// Counters since the start.
+	TransactionCount uint64
+	QueryCount       uint64
+	ReceivedBytes    uint64 // from clients
+	SentBytes        uint64 // to clients
+	TransactionTime  time.Duration
+	WaitTime         time.Duration
+	LeaseCount       uint64
+	WaitTimeouts     uint64
+	SharedGroups     uint64 // groups answered on shared servers
+	GroupsRunAgain   uint64 // groups run again, unnoticed by their clients
+	ServerConnects   uint64
+	ServerFailures   uint64
+	ParseCount       uint64 // Parse messages from clients
+	ServerParseCount uint64 // Parse messages to servers
+	BindCount        uint64
+
+	// ServersClosed counts closed servers by reason.
+	ServersClosed map[string]uint64
+}
