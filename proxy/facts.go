@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
+
+// What the text of a statement says is found out once and kept in the statement's
+// Class: its statementClass plus one, and whether it may drop prepared statements.
+// Zero is not known yet.
+const factDrops = 1 << 7
+
+func factsOf(class statementClass) uint8 { return uint8(class) + 1 }
+
+// isTransaction reports whether a statement of that class begins or ends a
+// transaction and does nothing else.
+func (c statementClass) isTransaction() bool {
+	return c == classBegin || c == classCommit || c == classRollback
+}
+
+// statementText is the text of a prepared statement.
+func statementText(statement *pool.Statement) string {
+	text, _, _ := strings.Cut(statement.Body, "\x00")
+	return text
+}
+
+func (s *session) facts(statement *pool.Statement) uint8 {
+	if statement.Class == 0 {
+		text := []byte(statementText(statement))
+		statement.Class = factsOf(classify(text, encodingSafe))
+		if dropsStatements(text) {
+			statement.Class |= factDrops
+		}
+	}
+	return statement.Class
+}
+
+// statementClass is the class of a prepared statement.
+func (s *session) statementClass(statement *pool.Statement) statementClass {
+	if s.encoding() != encodingSafe {
+		return classExclusive
+	}
+	return statementClass(s.facts(statement)&^factDrops) - 1
+}
+
+// classOf is the class of the text of a simple query.
+func (s *session) classOf(text []byte) statementClass { return classify(text, s.encoding()) }
+
+// encoding tells whether the bytes of the client's texts can be read one by one.
+func (s *session) encoding() encodingKind {
+	if s.encodingFor != s.settings {
+		s.encodingFor, s.encodingNow = s.settings, encodingSafe
+		// Without a setting it is the database's, and none of those is unsafe.
+		if name, ok := s.settings.Value("client_encoding"); ok {
+			s.encodingNow = encodingOf(name)
+		}
+	}
+	return s.encodingNow
+}
+
+// dropsStatements reports whether the text may contain DISCARD or DEALLOCATE, after
+// which the server may lack what it was thought to have.
+func dropsStatements(text []byte) bool {
+	for {
+		i := bytes.IndexAny(text, "dD")
+		if i < 0 {
+			return false
+		}
+		text = text[i:]
+		if hasFold(text, "discard") || hasFold(text, "deallocate") {
+			return true
+		}
+		text = text[1:]
+	}
+}
+
+func hasFold(text []byte, word string) bool {
+	return len(text) >= len(word) && strings.EqualFold(string(text[:len(word)]), word)
+}
+
+// queryTimes is how long simple queries take, by a hash of their text without its
+// literals. Of two kinds that fall into one slot, the later one takes it.
+type queryTimes struct {
+	slots [4096]queryTime
+}
+
+type queryTime struct {
+	hash   uint64
+	timing pool.Timing
+}
+
+func (q *queryTimes) of(text []byte) *pool.Timing {
+	hash := fingerprint(text)
+	slot := &q.slots[hash%uint64(len(q.slots))]
+	if slot.hash != hash {
+		*slot = queryTime{hash: hash}
+	}
+	return &slot.timing
+}
+
+// fingerprint hashes a text such that texts which differ only in numbers and
+// strings have the same hash: FNV-1a over all but those.
+func fingerprint(text []byte) uint64 {
+	hash := uint64(14695981039346656037)
+	inWord, inString := false, false
+	for _, c := range text {
+		switch {
+		case c == '\'':
+			inString = !inString
+		case inString, !inWord && c >= '0' && c <= '9', c <= ' ':
+			continue
+		}
+		inWord = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || inWord && c >= '0' && c <= '9'
+		hash = (hash ^ uint64(c)) * 1099511628211
+	}
+	return hash
+}
+
+// intern returns text as a string, the one of last time if it is the same.
+func (p *Proxy) intern(text []byte) string {
+	if p.lastText != string(text) {
+		p.lastText = string(text)
+	}
+	return p.lastText
+}
+
+// query acts on a simple query: PostgreSQL drops the unnamed statement.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
+func (s *session) query(body []byte) {
+	if s.statements.unnamed.statement != nil || s.statements.long {
+		s.statements.dropUnnamed(s.pool.Registry())
+		s.server.Pin(false)
+	}
+	s.discarding = s.discarding || dropsStatements(body)
+}
+
+// deallocate acts on a DEALLOCATE of a statement that the client has prepared with
+// Parse: servers know it by another name.
+func (s *session) deallocate(body []byte) bool {
+	text, _, _ := pgwire.CString(body)
+	if len(text) == 0 || text[0]|0x20 != 'd' || s.classOf(text) != classDeallocate || s.server.TxStatus() == pgwire.TxFailed {
+		return false
+	}
+	name, ok := deallocatedName(text)
+	if !ok || s.statements.get(name) == nil {
+		return false
+	}
+	s.server.Deallocate(s.statements.set(name, nil))
+	return true
+}

@@ -1,0 +1,48 @@
+package proxy
+
+// endReason is why a session ended: in its log line, and the label of a counter.
+type endReason uint8
+
+const (
+	endTerminate endReason = iota
+	endGone
+	endCancelRequest
+	endProtocol
+	endRefused
+	endLoginTimeout
+	endStalled
+	endIdleTransaction
+	endServerLost
+	endSettings
+	endPoolMode
+	endShutdown
+	endReasonCount
+)
+
+var endReasonNames = [endReasonCount]string{
+	endTerminate:       "terminate",
+	endGone:            "client gone",
+	endCancelRequest:   "cancel request",
+	endProtocol:        "protocol violation",
+	endRefused:         "login refused",
+	endLoginTimeout:    "login timeout",
+	endStalled:         "client stalled",
+	endIdleTransaction: "idle transaction timeout",
+	endServerLost:      "server lost in transaction",
+	endSettings:        "settings refused by server",
+	endPoolMode:        "transaction in statement mode",
+	endShutdown:        "shutdown",
+}
+
+// String returns the reason in words.
+func (r endReason) String() string { return endReasonNames[r] }
+
+// abnormal reports whether the end is one that an operator may want to see.
+func (r endReason) abnormal() bool {
+	switch r {
+	case endTerminate, endGone, endCancelRequest, endShutdown:
+		return false
+	default:
+		return true
+	}
+}

@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"io"
+	"strings"
+
+	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
+
+// encryptionAsked is which kinds of encryption the client has asked for: each may
+// be asked for once, as in PostgreSQL.
+type encryptionAsked uint8
+
+const (
+	askedSSL encryptionAsked = 1 << iota
+	askedGSS
+)
+
+// startup consumes a startup packet.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+func (s *session) startup(b []byte) (consumed int) {
+	packet, size, err := pgwire.ParseStartup(b)
+	switch {
+	case err != nil:
+		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "%v", err))
+		return 0
+	case packet.Kind == pgwire.StartupSSL, packet.Kind == pgwire.StartupGSS:
+		return s.refuseEncryption(packet.Kind, size, len(b))
+	case packet.Kind == pgwire.StartupCancel:
+		s.proxy.cancel(packet.CancelPID, packet.CancelKey)
+		s.end(endCancelRequest, "")
+	case packet.Kind == pgwire.StartupMessage:
+		s.begin(packet)
+	}
+	return size
+}
+
+// refuseEncryption answers that there is none. Bytes behind the request would have
+// been sent before the answer was known: an attempt to smuggle plain text in.
+func (s *session) refuseEncryption(kind pgwire.StartupKind, size, atHand int) int {
+	asked := askedSSL
+	if kind == pgwire.StartupGSS {
+		asked = askedGSS
+	}
+	if s.encrypted&asked != 0 {
+		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "encryption was requested twice: expected a startup message"))
+		return 0
+	}
+	if atHand > size {
+		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "received unencrypted data after encryption request"))
+		return 0
+	}
+	s.encrypted |= asked
+	s.conn.Write([]byte{'N'})
+	return size
+}
+
+// begin acts on a startup message.
+func (s *session) begin(packet pgwire.Startup) {
+	switch {
+	case s.proxy.draining:
+		s.fatal(endRefused, fatalf(pgwire.CannotConnectNow, "the proxy is shutting down"))
+		return
+	case len(s.proxy.sessions) > s.proxy.config.MaxClientConn:
+		s.proxy.stats.ClientsRefused++
+		s.fatal(endRefused, fatalf(pgwire.TooManyConnections, "sorry, too many clients already: the limit is %d", s.proxy.config.MaxClientConn))
+		return
+	}
+	s.negotiate(packet)
+	request, e := readStartup(packet.Parameters)
+	if e != nil {
+		s.refuseLogin(e)
+		return
+	}
+	if !s.conn.Local() {
+		s.refuseLogin(fatalf(pgwire.InvalidAuthorization, "no authentication for client %s: expected a connection from this machine", s.conn.RemoteAddr()))
+		return
+	}
+	s.pool = s.proxy.pools.Get(request.database, request.user)
+	s.pool.ClientCount++
+	s.login = s.pool.Settings(nil, request.settings...)
+	s.settings = s.login
+	s.state = stateLoggingIn
+	if s.pool.Known() && s.login.Accepted() {
+		s.welcome()
+		return
+	}
+	if server := s.pool.Acquire(&s.waiter, s.login); server != nil {
+		s.server = server
+		s.loginLeased()
+	}
+}
+
+func (s *session) refuseLogin(e *pgwire.Error) {
+	s.proxy.stats.ClientsRefused++
+	s.fatal(endRefused, e)
+}
+
+// negotiate settles the protocol version.
+// See https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-VERSIONS
+func (s *session) negotiate(packet pgwire.Startup) {
+	s.version = min(packet.Version, pgwire.Version32)
+	var unknown [][]byte
+	for _, p := range packet.Parameters {
+		if bytes.HasPrefix(p.Name, []byte("_pq_.")) {
+			unknown = append(unknown, p.Name)
+		}
+	}
+	if packet.Version > pgwire.Version32 || len(unknown) > 0 {
+		s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, s.version, unknown))
+	}
+}
+
+// startupRequest is what a startup message asks for.
+type startupRequest struct {
+	user, database string
+	settings       []pool.Setting
+}
+
+// readStartup reads the parameters of a startup message. Those that are no
+// parameter of the protocol's are settings.
+func readStartup(parameters []pgwire.Parameter) (startupRequest, *pgwire.Error) {
+	var request startupRequest
+	options := ""
+	for _, p := range parameters {
+		name, value := string(p.Name), string(p.Value)
+		switch {
+		case name == "user":
+			request.user = value
+		case name == "database":
+			request.database = value
+		case name == "options":
+			options = value
+		case name == "replication":
+			if on := strings.ToLower(value); on != "false" && on != "off" && on != "no" && on != "0" {
+				return request, fatalf(pgwire.FeatureNotSupported, "replication %q is not possible through a pool: expected a direct connection", value)
+			}
+		case strings.HasPrefix(name, "_pq_."):
+		default:
+			request.settings = append(request.settings, pool.Setting{Name: name, Value: value})
+		}
+	}
+	err := pgwire.ParseOptions(options, func(name, value string) {
+		request.settings = append(request.settings, pool.Setting{Name: name, Value: value})
+	})
+	if err != nil {
+		return request, fatalf(pgwire.FeatureNotSupported, "%v", err)
+	}
+	for _, setting := range request.settings {
+		if !pool.ValidSettingName(setting.Name) {
+			return request, fatalf(pgwire.UndefinedObject, "unrecognized configuration parameter %q", setting.Name)
+		}
+	}
+	if request.user == "" {
+		return request, fatalf(pgwire.InvalidAuthorization, "no PostgreSQL user name specified in startup packet")
+	}
+	if request.database == "" {
+		request.database = request.user
+	}
+	return request, nil
+}
+
+// loginLeased learns from a server what to tell the client, and whether it takes
+// the client's settings.
+func (s *session) loginLeased() {
+	if s.state != stateLoggingIn || s.server == nil {
+		return
+	}
+	if !s.server.Adopt(s.login) { // else OnSettings goes on
+		s.welcomeFrom(s.server)
+	}
+}
+
+// welcomeFrom gives the server back and completes the login.
+func (s *session) welcomeFrom(server *pool.Server) {
+	s.server = nil
+	server.Release()
+	s.welcome()
+}
+
+// welcome completes the login.
+func (s *session) welcome() {
+	if s.proxy.draining {
+		s.fatal(endShutdown, errShutdown)
+		return
+	}
+	s.state = stateReady
+	s.proxy.loop.StopTimer(&s.timer)
+	keyBytes := 4
+	if s.version >= pgwire.Version32 {
+		keyBytes = 32
+	}
+	s.cancelKey = make([]byte, keyBytes)
+	if _, err := io.ReadFull(s.proxy.config.Entropy, s.cancelKey); err != nil {
+		s.fatal(endRefused, fatalf(pgwire.CannotConnectNow, "no random numbers for a cancel key: %v", err))
+		return
+	}
+	b := pgwire.AppendAuthenticationOk(s.proxy.scratch[:0])
+	b = s.pool.AppendWelcome(b, s.login)
+	b = pgwire.AppendBackendKeyData(b, s.id, s.cancelKey)
+	b = pgwire.AppendReadyForQuery(b, pgwire.TxIdle)
+	s.proxy.scratch = b
+	s.conn.Write(b)
+	s.conn.Redeliver()
+}
+
+// cancel stops what the client with that key has under way: it is taken out of the
+// queue, or PostgreSQL is asked. As in PostgreSQL, whoever asks is told nothing.
+func (p *Proxy) cancel(id uint32, key []byte) {
+	p.stats.CancelRequests++
+	s := p.byID[id]
+	if s == nil || s.state != stateReady || subtle.ConstantTimeCompare(s.cancelKey, key) != 1 {
+		return
+	}
+	switch {
+	case s.waiter.Waiting():
+		s.pool.Abandon(&s.waiter)
+		s.OnRefused(errCanceled)
+	case s.shared != nil:
+		s.cancelShared()
+	case s.server != nil && !s.server.Quiet():
+		s.server.Cancel()
+	}
+}
+
+// errCanceled is what PostgreSQL says to a client that has cancelled.
+var errCanceled = errorf(pgwire.QueryCanceled, "canceling statement due to user request")

@@ -1,0 +1,339 @@
+package proxy
+
+import (
+	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
+
+// statementNames is what a client calls its prepared statements. Changes take
+// effect at once, because the messages behind them rely on it, and are undone if
+// an error makes PostgreSQL skip the message that made them.
+type statementNames struct {
+	named   map[string]namedStatement // nil until the first one
+	unnamed namedStatement
+
+	// long: the unnamed statement is too long to be kept and lives on the pinned
+	// server only.
+	long bool
+
+	changes []statementChange
+
+	// recent are the names of which a Describe is under way. The number of each is
+	// its position plus one.
+	recent []string
+}
+
+// namedStatement is what a name stands for.
+type namedStatement struct {
+	statement *pool.Statement
+
+	// described is the statement's epoch when the client was last told what the
+	// statement returns, 0 if it was not.
+	described uint32
+}
+
+// statementChange is one change that is not certain yet. Its tag is its position
+// plus one.
+type statementChange struct {
+	name     string
+	previous namedStatement
+}
+
+// get returns the statement of that name, or nil.
+func (n *statementNames) get(name []byte) *pool.Statement {
+	return n.lookup(name).statement
+}
+
+// set makes the name stand for a statement, or for none if it is nil, and returns
+// the tag of the change. The reference of what it stood for is kept until settle.
+func (n *statementNames) set(name []byte, statement *pool.Statement) (tag uint32) {
+	change := statementChange{name: string(name), previous: n.lookup(name)}
+	n.put(change.name, namedStatement{statement: statement})
+	n.changes = append(n.changes, change)
+	return uint32(len(n.changes))
+}
+
+func (n *statementNames) put(name string, statement namedStatement) {
+	switch {
+	case name == "":
+		n.unnamed = statement
+	case statement.statement == nil:
+		delete(n.named, name)
+	default:
+		if n.named == nil {
+			n.named = map[string]namedStatement{}
+		}
+		n.named[name] = statement
+	}
+}
+
+// describe notes that the client is told what the statement returns.
+func (n *statementNames) describe(name []byte) {
+	if len(name) == 0 {
+		n.unnamed.described = n.unnamed.statement.Epoch
+		return
+	}
+	named := n.named[string(name)]
+	named.described = named.statement.Epoch
+	n.named[string(name)] = named
+}
+
+// told notes that the Describe with that number has been answered.
+func (n *statementNames) told(statement *pool.Statement, number uint32) {
+	if number == 0 || int(number) > len(n.recent) {
+		return
+	}
+	name := n.recent[number-1]
+	switch named := n.lookup([]byte(name)); {
+	case named.statement != statement: // the name stands for another by now
+	case name == "":
+		n.unnamed.described = statement.Epoch
+	default:
+		named.described = statement.Epoch
+		n.named[name] = named
+	}
+}
+
+// lookup returns what the name stands for.
+func (n *statementNames) lookup(name []byte) namedStatement {
+	if len(name) == 0 {
+		return n.unnamed
+	}
+	return n.named[string(name)]
+}
+
+// describedBefore reports whether the client was told, by any name, what the
+// statement returned before the given epoch.
+func (n *statementNames) describedBefore(statement *pool.Statement, epoch uint32) bool {
+	outdated := func(named namedStatement) bool {
+		return named.statement == statement && named.described != 0 && named.described < epoch
+	}
+	for _, named := range n.named {
+		if outdated(named) {
+			return true
+		}
+	}
+	return outdated(n.unnamed)
+}
+
+// unsettled reports whether there are changes that may yet be undone.
+func (n *statementNames) unsettled() bool { return len(n.changes) > 0 }
+
+// undo takes back the changes with tags of at least lowestTag; 0 stands for none.
+func (n *statementNames) undo(registry *pool.Registry, lowestTag uint32) {
+	if lowestTag == 0 {
+		return
+	}
+	for i := len(n.changes) - 1; i >= int(lowestTag)-1; i-- {
+		change := n.changes[i]
+		current := n.unnamed.statement
+		if change.name != "" {
+			current = n.named[change.name].statement
+		}
+		if current != nil {
+			registry.Release(current)
+		}
+		n.put(change.name, change.previous)
+		n.long = n.long && change.name != ""
+		n.changes[i] = statementChange{}
+		n.changes = n.changes[:i]
+	}
+}
+
+// settle makes the changes final.
+func (n *statementNames) settle(registry *pool.Registry) {
+	n.recent = nil
+	if len(n.changes) == 0 {
+		return
+	}
+	for _, change := range n.changes {
+		if change.previous.statement != nil {
+			registry.Release(change.previous.statement)
+		}
+	}
+	clear(n.changes)
+	n.changes = n.changes[:0]
+	if cap(n.changes) > maxIdleChanges {
+		n.changes = nil
+	}
+}
+
+// maxIdleChanges is how many changes a client that is idle keeps room for.
+const maxIdleChanges = 4
+
+// dropUnnamed forgets the unnamed statement.
+func (n *statementNames) dropUnnamed(registry *pool.Registry) {
+	if n.unnamed.statement != nil {
+		registry.Release(n.unnamed.statement)
+	}
+	n.unnamed, n.long = namedStatement{}, false
+}
+
+// drop forgets every statement, and keeps the numbers of the changes under way.
+func (n *statementNames) drop(registry *pool.Registry) {
+	changes := n.changes
+	n.changes = append([]statementChange(nil), changes...)
+	n.releaseAll(registry)
+	for i := range changes {
+		changes[i].previous = namedStatement{}
+	}
+	n.changes = changes
+}
+
+// releaseAll forgets every statement.
+func (n *statementNames) releaseAll(registry *pool.Registry) {
+	n.settle(registry)
+	for _, named := range n.named {
+		registry.Release(named.statement)
+	}
+	n.dropUnnamed(registry)
+	*n = statementNames{}
+}
+
+// parse acts on a Parse message.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-PARSE
+func (s *session) parse(body []byte) {
+	name, definition, ok := pgwire.CString(body)
+	if !ok {
+		s.failGroup(errorf(pgwire.ProtocolViolation, "invalid string in message"))
+		return
+	}
+	if len(name) > 0 && s.statements.get(name) != nil {
+		s.failGroup(errorf(pgwire.DuplicateStatement, "prepared statement \"%s\" already exists", name))
+		return
+	}
+	if s.statements.long && len(name) == 0 {
+		s.statements.long = false
+		s.server.Pin(false)
+	}
+	// A client that prepares the same text again and again changes nothing.
+	if current := s.statements.unnamed.statement; len(name) == 0 && current != nil && current.Body == string(definition) {
+		s.server.Parse(current, 0)
+		return
+	}
+	statement := s.pool.Registry().Reference(definition)
+	s.server.Parse(statement, s.statements.set(name, statement))
+}
+
+// parseLong acts on the beginning of a Parse that is too long to be kept, and
+// reports whether the rest is to be sent to the server.
+func (s *session) parseLong(body []byte, bodyBytes int) bool {
+	name, definition, ok := pgwire.CString(body)
+	if !ok || len(name) > 0 {
+		s.failGroup(errorf(pgwire.ProgramLimitExceeded,
+			"named prepared statement of %d bytes is too long: expected at most %d, or an unnamed one", bodyBytes, maxParseBytes))
+		return false
+	}
+	s.statements.dropUnnamed(s.pool.Registry())
+	tag := s.statements.set(nil, nil)
+	s.statements.long = true
+	s.server.Pin(true)
+	s.server.ParseUnnamed(definition, bodyBytes-1, tag)
+	return true
+}
+
+// bind acts on a Bind message of which body, maybe cut off, is the beginning of
+// bodyBytes, and reports whether the rest is to be sent to the server.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND
+func (s *session) bind(body []byte, bodyBytes int) bool {
+	_, rest, ok := pgwire.CString(body)
+	portal := body[:len(body)-len(rest)]
+	name, rest, ok2 := pgwire.CString(rest)
+	if !ok || !ok2 {
+		s.failGroup(errorf(pgwire.ProtocolViolation, "invalid string in message"))
+		return false
+	}
+	named := s.statements.lookup(name)
+	if named.statement == nil {
+		if e := s.unknownStatement(name); e != nil {
+			s.failGroup(e)
+			return false
+		}
+		s.server.Forward(pgwire.AppendHeader(nil, pgwire.Bind, bodyBytes))
+		s.server.Forward(body)
+		s.server.Expect(pool.ReplyBind)
+		return true
+	}
+	if named.described != 0 && named.described < named.statement.Epoch {
+		s.failGroup(errPlanChanged)
+		return false
+	}
+	s.server.Bind(portal, named.statement, rest, bodyBytes-(len(body)-len(rest)))
+	return true
+}
+
+// errPlanChanged is what PostgreSQL says when a prepared statement, of which the
+// client was told what it returns, would return something else.
+var errPlanChanged = errorf(pgwire.FeatureNotSupported, "cached plan must not change result type")
+
+// statementReady reports whether the statement that a Bind names, of which b is the
+// beginning, is known to the server at hand to return what the client was told.
+func (s *session) statementReady(b []byte) bool {
+	_, rest, _ := pgwire.CString(b[pgwire.HeaderBytes:])
+	name, _, ok := pgwire.CString(rest)
+	if !ok {
+		return true
+	}
+	named := s.statements.lookup(name)
+	return named.described == 0 || s.server.Ready(named.statement)
+}
+
+// describeOrClose acts on a Describe or Close message.
+func (s *session) describeOrClose(message []byte, messageType byte) {
+	kind := pool.ReplyDescribe
+	if messageType == pgwire.Close {
+		kind = pool.ReplyClose
+	}
+	body := message[pgwire.HeaderBytes:]
+	if len(body) < 2 || body[0] != pgwire.KindStatement {
+		s.server.Forward(message)
+		s.server.Expect(kind)
+		return
+	}
+	name, _, ok := pgwire.CString(body[1:])
+	statement := s.statements.get(name)
+	switch {
+	case !ok:
+		s.failGroup(errorf(pgwire.ProtocolViolation, "invalid string in message"))
+	case statement != nil && messageType == pgwire.Close:
+		s.server.CloseStatement(s.statements.set(name, nil))
+	case statement != nil:
+		s.statements.recent = append(s.statements.recent, string(name))
+		s.server.DescribeStatement(statement, uint32(len(s.statements.recent)))
+	case messageType == pgwire.Close && len(name) == 0 && s.statements.long:
+		s.statements.long = false
+		s.server.Pin(false)
+		s.server.Forward(message)
+		s.server.Expect(kind)
+	case messageType == pgwire.Close && pool.ReservedName(name):
+		s.server.CloseStatement(0) // not the client's to close
+	case messageType == pgwire.Describe && s.unknownStatement(name) != nil:
+		s.failGroup(s.unknownStatement(name))
+	default:
+		s.server.Forward(message)
+		s.server.Expect(kind)
+	}
+}
+
+// unknownStatement is the error for a name that the client has not given to a
+// statement by a Parse; nil if the server may know it all the same.
+func (s *session) unknownStatement(name []byte) *pgwire.Error {
+	if len(name) == 0 && s.statements.long || len(name) > 0 && !pool.ReservedName(name) {
+		return nil // the server has it, or perhaps PREPARE made it
+	}
+	return undefinedStatement(name)
+}
+
+func undefinedStatement(name []byte) *pgwire.Error {
+	if len(name) == 0 {
+		return errorf(pgwire.UndefinedStatement, "unnamed prepared statement does not exist")
+	}
+	return errorf(pgwire.UndefinedStatement, "prepared statement \"%s\" does not exist", name)
+}
+
+// errInvalidFormat is what PostgreSQL says to a message whose body is not as long as
+// it should be.
+var errInvalidFormat = errorf(pgwire.ProtocolViolation, "invalid message format")
+
+// failGroup answers the message at hand with an error, in its turn.
+func (s *session) failGroup(e *pgwire.Error) { s.server.Fail(e) }
