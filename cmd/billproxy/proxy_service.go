@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/proxy"
+)
+
+// proxyService is the proxy on its event loop.
+type proxyService struct {
+	// Static after listenProxy.
+	engine    *reactor.Engine
+	listeners []*reactor.Listener
+	address   string // bound, "host:port"
+	logger    *slog.Logger
+
+	// Static after start; the proxy's methods are the loop's to call.
+	upstream upstream
+	proxy    *proxy.Proxy
+	done     chan struct{} // closed when the loop has ended; err is set before
+	err      error
+}
+
+// listenProxy binds the proxy's addresses. Clients are accepted after start.
+func listenProxy(ctx context.Context, c *config, logger *slog.Logger) (*proxyService, error) {
+	if err := checkTrust(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := raiseDescriptorLimit(c, logger); err != nil {
+		return nil, err
+	}
+	engine, err := reactor.New(reactor.Options{Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	s := &proxyService{engine: engine, logger: logger, done: make(chan struct{})}
+	if err := s.listen(ctx, reactor.Address{Network: "tcp", Address: string(c.Listen)}); err != nil {
+		s.close()
+		return nil, listenError("LISTEN", c.Listen, err)
+	}
+	s.address = s.listeners[0].Addr().Address
+	if c.UnixSocketDir != "" {
+		path, err := socketPath(c.UnixSocketDir, s.address)
+		if err == nil {
+			err = s.listen(ctx, reactor.Address{Network: "unix", Address: path})
+		}
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("%sUNIX_SOCKET_DIR: %w", variablePrefix, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *proxyService) listen(ctx context.Context, address reactor.Address) error {
+	listener, err := s.engine.Listen(ctx, address, func(conn reactor.Conn) reactor.Handler {
+		return s.proxy.Accept(conn)
+	})
+	if err != nil {
+		return err
+	}
+	s.listeners = append(s.listeners, listener)
+	return nil
+}
+
+// close frees what listenProxy bound, if start is not called.
+func (s *proxyService) close() { s.engine.Stop() }
+
+// start runs the loop, until stop. failed is told if it ends by itself.
+func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed chan<- error) {
+	s.upstream = to
+	s.proxy = proxy.New(proxyConfig(c, to), s.engine, s.logger)
+	go func() {
+		// A signal begins an orderly stop; it does not cut connections.
+		s.err = s.engine.Run(context.WithoutCancel(ctx))
+		close(s.done)
+		if s.err != nil {
+			failed <- fmt.Errorf("proxy: %w", s.err)
+		}
+	}()
+	for _, listener := range s.listeners {
+		s.logger.Info("proxy listening", "address", listener.Addr().String(), "upstream", to.address.String())
+	}
+}
+
+// stop accepts no more clients, lets transactions finish until ctx ends, and
+// waits for the end of the loop.
+func (s *proxyService) stop(ctx context.Context) {
+	drained := make(chan struct{})
+	s.engine.Post(func() {
+		for _, listener := range s.listeners {
+			listener.Close()
+		}
+		s.proxy.Shutdown(func() { close(drained) })
+	})
+	select {
+	case <-drained:
+	case <-s.done:
+	case <-ctx.Done():
+		s.logger.Warn("transactions cut at the shutdown timeout")
+		s.engine.Post(s.proxy.Abort)
+	}
+	s.engine.Stop()
+	<-s.done
+}
+
+// stats copies the state and the counters.
+func (s *proxyService) stats(ctx context.Context) (proxy.Stats, error) {
+	result := make(chan proxy.Stats, 1)
+	if !s.engine.Post(func() { result <- s.proxy.Stats() }) {
+		return proxy.Stats{}, errors.New("the proxy has stopped")
+	}
+	select {
+	case stats := <-result:
+		return stats, nil
+	case <-ctx.Done():
+		return proxy.Stats{}, fmt.Errorf("no answer from the proxy: %w", ctx.Err())
+	}
+}
+
+// ready reports whether clients can be served: a server is connected, or one
+// accepts a login now.
+func (s *proxyService) ready(ctx context.Context) error {
+	stats, err := s.stats(ctx)
+	switch {
+	case err != nil:
+		return err
+	case stats.Draining:
+		return errors.New("the proxy is shutting down")
+	}
+	for _, pool := range stats.Pools {
+		// A proxy that has all it can do is not helped by a further login.
+		if pool.ServersIdle+pool.ServersLeased > 0 {
+			return nil
+		}
+	}
+	return s.upstream.check(ctx)
+}
+
+func proxyConfig(c *config, to upstream) proxy.Config {
+	return proxy.Config{
+		Pool: pool.Config{
+			Upstream:              to.address,
+			Mode:                  pool.Mode(c.PoolMode),
+			DefaultPoolSize:       int(c.DefaultPoolSize),
+			MaxDBConnections:      int(c.MaxDBConnections),
+			QueryWaitTimeout:      time.Duration(c.QueryWaitTimeout),
+			ServerConnectTimeout:  time.Duration(c.ServerConnectTimeout),
+			ServerIdleTimeout:     time.Duration(c.ServerIdleTimeout),
+			ServerLifetime:        time.Duration(c.ServerLifetime),
+			MaxPreparedStatements: int(c.MaxPreparedStatements),
+			SharedReads:           bool(c.SharedReads),
+			SharedDepth:           int(c.SharedDepth),
+			Random:                mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
+		},
+		MaxClientConn:          int(c.MaxClientConn),
+		ClientLoginTimeout:     time.Duration(c.ClientLoginTimeout),
+		IdleTransactionTimeout: time.Duration(c.IdleTransactionTimeout),
+		ClientStallTimeout:     time.Duration(c.ClientStallTimeout),
+		Entropy:                rand.Reader,
+	}
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/billproxy/billproxy/pool/reactor"
+)
+
+// upstream is the PostgreSQL server behind the proxy, and the role and database
+// of its URL, which the API uses by default.
+type upstream struct {
+	address  reactor.Address
+	user     string
+	database string
+	login    *pgconn.Config
+}
+
+// parseUpstream reads UPSTREAM_URL as libpq does and refuses what the proxy does
+// not do: to connect to one of several servers, or to encrypt.
+func parseUpstream(u databaseURL) (upstream, error) {
+	const name = variablePrefix + "UPSTREAM_URL"
+	if u == "" {
+		return upstream{}, unsetVariable("UPSTREAM_URL", &u)
+	}
+	config, err := pgconn.ParseConfig(string(u))
+	if err != nil {
+		return upstream{}, newConfigError("%s is %q: expected %s", name, mask, u.expected())
+	}
+	encrypted := config.TLSConfig != nil
+	for _, fallback := range config.Fallbacks {
+		if fallback.Host != config.Host || fallback.Port != config.Port {
+			return upstream{}, newConfigError("%s is %q: expected a single host", name, u.String())
+		}
+		encrypted = encrypted && fallback.TLSConfig != nil
+	}
+	if encrypted {
+		return upstream{}, newConfigError("%s is %q: expected sslmode=disable or prefer, "+
+			"because the proxy does not encrypt connections to the server", name, u.String())
+	}
+	network, address := pgconn.NetworkAddress(config.Host, config.Port)
+	database := config.Database
+	if database == "" {
+		database = config.User
+	}
+	return upstream{reactor.Address{Network: network, Address: address}, config.User, database, config}, nil
+}
+
+// check logs in to the server directly, as its URL says.
+func (u upstream) check(ctx context.Context) error {
+	conn, err := pgconn.ConnectConfig(ctx, u.login)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
+}
+
+// proxyURL leads to the upstream's database through a proxy at address.
+func (u upstream) proxyURL(address string) string {
+	through := url.URL{
+		Scheme: "postgres", User: url.User(u.user), Host: address, Path: "/" + u.database, RawQuery: "sslmode=disable",
+	}
+	return through.String()
+}
+
+// hostPort is the address as libpq names it: the host of a Unix-domain socket is
+// its folder.
+func (u upstream) hostPort() (host, port string) {
+	return u.login.Host, strconv.Itoa(int(u.login.Port))
+}
+
+// socketPath is where PostgreSQL's clients look for the socket of a port.
+func socketPath(dir folder, address string) (string, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if _, err := strconv.Atoi(port); err != nil {
+		return "", err
+	}
+	return string(dir) + "/.s.PGSQL." + port, nil
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/billproxy/billproxy/pool"
+)
+
+// variable is the type of a field of config: how its text is read, described and
+// shown, secrets masked.
+type variable interface {
+	encoding.TextUnmarshaler
+	fmt.Stringer
+	// kind is the entry in the column of units, expected completes "expected …".
+	kind() string
+	expected() string
+}
+
+// mask stands where a secret was.
+const mask = "xxxxx"
+
+// duration is PgBouncer's: plain numbers are seconds, fractions allowed.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	value, err := time.ParseDuration(string(text))
+	if seconds, numberErr := strconv.ParseFloat(string(text), 64); numberErr == nil {
+		value, err = time.ParseDuration(strconv.FormatFloat(seconds, 'f', -1, 64) + "s")
+	}
+	if err == nil && value < 0 {
+		err = errors.New("negative duration")
+	}
+	*d = duration(value)
+	return err
+}
+
+func (d *duration) String() string {
+	text := time.Duration(*d).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = strings.TrimSuffix(text, zero[1:])
+		}
+	}
+	return text
+}
+
+func (d *duration) kind() string     { return "duration" }
+func (d *duration) expected() string { return "seconds (120) or a duration with units (90s, 10m, 1h)" }
+
+// count is a whole number from 0.
+type count int
+
+func (c *count) UnmarshalText(text []byte) error {
+	value, err := strconv.ParseUint(string(text), 10, 31)
+	*c = count(value)
+	return err
+}
+
+func (c *count) String() string   { return strconv.Itoa(int(*c)) }
+func (c *count) kind() string     { return "number" }
+func (c *count) expected() string { return "a whole number from 0" }
+
+// positive is a whole number from 1.
+type positive int
+
+func (p *positive) UnmarshalText(text []byte) error {
+	value, err := strconv.ParseUint(string(text), 10, 31)
+	if err == nil && value == 0 {
+		err = strconv.ErrRange
+	}
+	*p = positive(value)
+	return err
+}
+
+func (p *positive) String() string   { return strconv.Itoa(int(*p)) }
+func (p *positive) kind() string     { return "number" }
+func (p *positive) expected() string { return "a whole number from 1" }
+
+// listenAddress is where to listen, "host:port". Port 0 takes a free one.
+type listenAddress string
+
+func (a *listenAddress) UnmarshalText(text []byte) error {
+	_, port, err := net.SplitHostPort(string(text))
+	if err != nil {
+		return err
+	}
+	*a = listenAddress(text)
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err
+}
+
+func (a *listenAddress) String() string   { return string(*a) }
+func (a *listenAddress) kind() string     { return "host:port" }
+func (a *listenAddress) expected() string { return "host:port, such as 127.0.0.1:6432" }
+
+// folder is the path of a directory.
+type folder string
+
+func (f *folder) UnmarshalText(text []byte) error { *f = folder(text); return nil }
+func (f *folder) String() string                  { return string(*f) }
+func (f *folder) kind() string                    { return "folder" }
+func (f *folder) expected() string                { return "the path of a folder" }
+
+// databaseURL is a connection URL or string as libpq takes it.
+type databaseURL string
+
+func (u *databaseURL) UnmarshalText(text []byte) error {
+	if _, err := pgconn.ParseConfig(string(text)); err != nil {
+		return err
+	}
+	*u = databaseURL(text)
+	return nil
+}
+
+var (
+	passwordSetting   = regexp.MustCompile(`(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)`)
+	passwordParameter = regexp.MustCompile(`(?i)(password=)[^&]*`)
+)
+
+func (u *databaseURL) String() string {
+	text := string(*u)
+	if !strings.Contains(text, "://") {
+		return passwordSetting.ReplaceAllString(text, "${1}"+mask)
+	}
+	parsed, err := url.Parse(text)
+	if err != nil {
+		return mask
+	}
+	parsed.RawQuery = passwordParameter.ReplaceAllString(parsed.RawQuery, "${1}"+mask)
+	return parsed.Redacted()
+}
+
+func (u *databaseURL) kind() string { return "url" }
+func (u *databaseURL) expected() string {
+	return "a connection URL, such as postgres://user:password@host:5432/database"
+}
+
+// keyList is a comma list of API keys.
+type keyList []string
+
+func (l *keyList) UnmarshalText(text []byte) error {
+	for key := range strings.SplitSeq(string(text), ",") {
+		key = strings.TrimSpace(key)
+		if key == "" {
+			return errors.New("empty key")
+		}
+		*l = append(*l, key)
+	}
+	return nil
+}
+
+func (l *keyList) String() string {
+	return strings.TrimSuffix(strings.Repeat(mask+",", len(*l)), ",")
+}
+
+func (l *keyList) kind() string     { return "list" }
+func (l *keyList) expected() string { return "API keys, separated by commas" }
+
+// poolMode is pool.Mode.
+type poolMode pool.Mode
+
+func (m *poolMode) UnmarshalText(text []byte) error { return (*pool.Mode)(m).UnmarshalText(text) }
+func (m *poolMode) String() string                  { return pool.Mode(*m).String() }
+func (m *poolMode) kind() string                    { return "word" }
+func (m *poolMode) expected() string                { return "transaction, session or statement" }
+
+// onOff switches something, with PostgreSQL's words for a boolean.
+type onOff bool
+
+func (o *onOff) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "on", "true", "yes", "1":
+		*o = true
+	case "off", "false", "no", "0":
+		*o = false
+	default:
+		return strconv.ErrSyntax
+	}
+	return nil
+}
+
+func (o *onOff) String() string {
+	if *o {
+		return "on"
+	}
+	return "off"
+}
+func (o *onOff) kind() string     { return "word" }
+func (o *onOff) expected() string { return "on or off" }
+
+// authType is PgBouncer's auth_type: how clients prove who they are.
+type authType string
+
+const authTrust authType = "trust"
+
+func (a *authType) UnmarshalText(text []byte) error {
+	*a = authType(text)
+	if *a != authTrust {
+		return errors.New("unknown auth type")
+	}
+	return nil
+}
+
+func (a *authType) String() string   { return string(*a) }
+func (a *authType) kind() string     { return "word" }
+func (a *authType) expected() string { return "trust, the only type so far" }
+
+// logFormat is how log lines are written.
+type logFormat string
+
+const (
+	logText logFormat = "text"
+	logJSON logFormat = "json"
+)
+
+func (f *logFormat) UnmarshalText(text []byte) error {
+	*f = logFormat(strings.ToLower(string(text)))
+	if *f != logText && *f != logJSON {
+		return errors.New("unknown format")
+	}
+	return nil
+}
+
+func (f *logFormat) String() string   { return string(*f) }
+func (f *logFormat) kind() string     { return "word" }
+func (f *logFormat) expected() string { return "text or json" }
+
+// logLevel is the least severe level that is logged.
+type logLevel slog.Level
+
+func (l *logLevel) UnmarshalText(text []byte) error {
+	switch word := strings.ToLower(string(text)); word {
+	case "debug", "info", "warn", "error":
+		return (*slog.Level)(l).UnmarshalText(text)
+	default:
+		return errors.New("unknown level")
+	}
+}
+
+func (l *logLevel) String() string   { return strings.ToLower(slog.Level(*l).String()) }
+func (l *logLevel) kind() string     { return "word" }
+func (l *logLevel) expected() string { return "debug, info, warn or error" }
