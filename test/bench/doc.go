@@ -1,0 +1,15 @@
+// Command bench measures billproxy beside direct connections, PgBouncer and Odyssey,
+// on one machine and in one run, and writes docs/benchmarks.
+//
+// It starts a private PostgreSQL, the poolers that are installed, and lets pgbench do
+// the same work on each of them in turn, several times, in an order that rotates: what
+// else the machine does hits all of them. Every figure of the report is the median of
+// the repetitions. A pooler that does not finish is reported, not waited for.
+//
+// main.go reads the command line; bench.go owns the server, the targets and the order;
+// target.go and peers.go say how each pooler is started; works.go lists the work,
+// pgbench.go does most of it, idle.go, sleeper.go and schema.go the rest; results.go
+// holds what was measured; goal.go, report.go and plot.go write it down.
+//
+// It reads /proc and therefore runs on Linux only.
+package main

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseOptions(t *testing.T) {
+	t.Parallel()
+	o, err := parseOptions([]string{"-quick", "-repeat", "9", "-only", "^idle$"}, io.Discard)
+	if err != nil || o.repeat != 1 || o.seconds != 1 || !o.only.MatchString("idle") || o.only.MatchString("idler") {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"-repeat", "0"}, {"-seconds", "-1"}, {"-only", "("}, {"-render"}, {"word"}} {
+		if _, err := parseOptions(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if _, err := parseOptions([]string{"-unknown"}, io.Discard); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("an unknown flag: %v", err)
+	}
+}
+
+func TestContests(t *testing.T) {
+	t.Parallel()
+	direct, proxy := &target{name: nameDirect}, &target{name: nameBillproxy, program: command{path: "x"}}
+	reader := &target{name: nameYardstick, program: command{path: "y"}, readsOnly: true}
+	var works []string
+	for _, c := range contests([]*target{direct, proxy, reader}, "scripts", false) {
+		for _, e := range c.entrants {
+			if name := e.work + " " + e.target.name; slices.Contains(works, name) {
+				t.Errorf("%s twice", name)
+			} else {
+				works = append(works, name)
+			}
+			if e.load.sampling <= 0 || e.load.clients < 1 || len(e.load.script) == 0 {
+				t.Errorf("%s: %+v", e.work, e.load)
+			}
+			if e.target.readsOnly && (c.writes || e.load.connect) {
+				t.Errorf("%s for a target that only reads", e.work)
+			}
+		}
+	}
+	for _, want := range []string{
+		"select/simple/256 yardstick", "update/prepared/64 billproxy", "update/prepared/64/direct-16 direct",
+		"tpcb/extended/32 direct", "fast/beside-slow billproxy", "connect/simple/16 direct", "hot/prepared/64 yardstick",
+	} {
+		if !slices.Contains(works, want) {
+			t.Errorf("no %s among %d entrants", want, len(works))
+		}
+	}
+}
+
+func TestReadUntilReady(t *testing.T) {
+	t.Parallel()
+	const ready = "Z\x00\x00\x00\x05I"
+	reader := bufio.NewReaderSize(strings.NewReader("S\x00\x00\x00\x06a\x00"+ready+"Crest"), 16)
+	if err := readUntilReady(reader); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(reader); err != nil || string(rest) != "Crest" {
+		t.Errorf("left %q, %v", rest, err)
+	}
+	for _, bad := range []string{"", "Z\x00\x00", "D\x7f\x00\x00\x00", "D\x00\x00\x00\x03", "E\x00\x00\x00\x05\x00" + ready} {
+		if err := readUntilReady(bufio.NewReader(strings.NewReader(bad))); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+func TestStartupMessages(t *testing.T) {
+	t.Parallel()
+	if got, want := appendStartup(nil, "u", "d"), []byte("\x00\x00\x00\x1b\x00\x03\x00\x00user\x00u\x00database\x00d\x00\x00"); !bytes.Equal(got, want) {
+		t.Errorf("startup %q, want %q", got, want)
+	}
+	if got, want := appendQuery(nil, "SELECT 1"), []byte("Q\x00\x00\x00\x0dSELECT 1\x00"); !bytes.Equal(got, want) {
+		t.Errorf("query %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sample is the results of a run with the given targets, in which billproxy reaches
+// factor times what PgBouncer does.
+func sample(factor float64, names ...string) *results {
+	r := &results{
+		Seconds: 5, Repeat: 3,
+		Machine: machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"},
+	}
+	for _, name := range names {
+		r.Targets = append(r.Targets, targetFacts{name, name + " 1.0"})
+		speed := 1.0
+		if name == nameBillproxy {
+			speed = factor
+		}
+		var works []string
+		for _, protocol := range protocols {
+			for _, clients := range selectClients {
+				works = append(works, workSelect(protocol, clients))
+			}
+		}
+		works = append(works, workConnect, workHot, workFast, workFastSlow)
+		for _, script := range []writeWork{simpleUpdate, tpcB} {
+			for _, w := range writers {
+				works = append(works, script.work(w.protocol, w.clients))
+				if name == nameDirect {
+					works = append(works, script.direct(w.protocol, w.clients))
+				}
+			}
+		}
+		for _, work := range works {
+			for repetition := range r.Repeat {
+				noise := 1 + 0.1*float64(repetition-1)
+				r.Runs = append(r.Runs, measurement{
+					Work: work, Target: name, Repetition: repetition + 1,
+					TPS: 10_000 * speed * noise, P50: 1 / speed, P99: 3 / speed, CPU: 20 / speed, RSSBytes: 10 << 20,
+				})
+			}
+		}
+		r.Idle = append(r.Idle, idleMeasurement{Target: name, Repetition: 1, Clients: 9000, BeforeBytes: 10e6, AfterBytes: 10e6 + 9000*1100})
+		for _, change := range schemaChanges {
+			r.Schema = append(r.Schema, schemaMeasurement{Change: change.name, Target: name, Client: schemaPgbench, Transactions: 9})
+			for _, client := range schemaPgxModes {
+				m := schemaMeasurement{Change: change.name, Target: name, Client: client.name, KnowsShape: client.knowsShape, Transactions: 9}
+				if client.knowsShape {
+					m.Errors = map[string]int{"0A000": 3}
+				}
+				r.Schema = append(r.Schema, m)
+			}
+		}
+	}
+	return r
+}
+
+func marks(r *results) map[mark]int {
+	counts := make(map[mark]int)
+	for _, g := range goals {
+		_, m := g.judge(r)
+		counts[m]++
+	}
+	return counts
+}
+
+func TestGoals(t *testing.T) {
+	t.Parallel()
+	all := []string{nameDirect, namePgBouncer, nameBillproxy}
+	for _, c := range []struct {
+		title                string
+		r                    *results
+		met, missed, missing int
+	}{
+		{"far ahead", sample(4, all...), len(goals), 0, 0},
+		// What is not a comparison, and bounds of at most 1, are met.
+		{"level", sample(1, all...), 7, len(goals) - 7, 0},
+		{"without PgBouncer", sample(4, nameDirect, nameBillproxy), 8, 0, len(goals) - 8},
+		{"nothing measured", new(results), 0, 0, len(goals)},
+	} {
+		got := marks(c.r)
+		if got[pass] != c.met || got[miss] != c.missed || got[unknown] != c.missing {
+			t.Errorf("%s: %v, want %d met, %d missed, %d not measured", c.title, got, c.met, c.missed, c.missing)
+		}
+	}
+}
+
+func TestGoalsOfFailures(t *testing.T) {
+	t.Parallel()
+	fail := func(target string) map[mark]int {
+		r := sample(4, nameDirect, namePgBouncer, nameBillproxy)
+		for i := range r.Runs {
+			if r.Runs[i].Target == target && r.Runs[i].Work == tpcB.work("prepared", 32) {
+				r.Runs[i].Outcome = hangs
+			}
+		}
+		return marks(r)
+	}
+	if got := fail(namePgBouncer); got[pass] != len(goals) {
+		t.Errorf("PgBouncer hangs: %v", got)
+	}
+	if got := fail(nameBillproxy); got[pass] != len(goals)-1 || got[miss] != 1 {
+		t.Errorf("billproxy hangs: %v", got)
+	}
+	r := sample(4, nameDirect, namePgBouncer, nameBillproxy)
+	at := slices.IndexFunc(r.Schema, func(m schemaMeasurement) bool { return m.Target == nameBillproxy && m.Client == schemaPgbench })
+	r.Schema[at].Errors = map[string]int{"0A000": 1}
+	if got := marks(r); got[miss] != 1 {
+		t.Errorf("an error for a client that was told nothing: %v", got)
+	}
+	at = slices.IndexFunc(r.Schema, func(m schemaMeasurement) bool { return m.Target == nameBillproxy && m.KnowsShape })
+	r.Schema[at].Errors = map[string]int{"26000": 1}
+	if got := marks(r); got[miss] != 2 {
+		t.Errorf("an error PostgreSQL does not give: %v", got)
+	}
+}
+
+func TestOf(t *testing.T) {
+	t.Parallel()
+	r := &results{Runs: []measurement{
+		{Work: "w", Target: "a", TPS: 3},
+		{Work: "w", Target: "a", TPS: 1},
+		{Work: "w", Target: "a", TPS: 2},
+		{Work: "w", Target: "b", TPS: 3},
+		{Work: "w", Target: "b", Outcome: fails},
+	}}
+	if got := r.of("w", "a", tps); got.value != 2 {
+		t.Errorf("got %v", got)
+	}
+	if got := r.of("w", "b", tps); got.outcome != fails {
+		t.Errorf("one failure of two: %v", got)
+	}
+	if got := r.of("w", "c", tps); got.measured() || got.outcome != succeeded {
+		t.Errorf("of nothing: %v", got)
+	}
+	if got := ratio(figure{value: 6}, figure{value: 2}); got.value != 3 {
+		t.Errorf("ratio %v", got)
+	}
+	if got := ratio(figure{value: 6}, figure{math.NaN(), hangs}); got.measured() || got.outcome != succeeded {
+		t.Errorf("ratio to what hangs: %v", got)
+	}
+}
+
+func TestInsertReport(t *testing.T) {
+	t.Parallel()
+	page := "# Title\n\n" + beginMark + "\nold\n" + endMark + "\n\nmore\n"
+	got, err := insertReport(page, "new\n")
+	if want := "# Title\n\n" + beginMark + "\nnew\n" + endMark + "\n\nmore\n"; err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if again, err := insertReport(got, "new\n"); err != nil || again != got {
+		t.Errorf("a second time: %q, %v", again, err)
+	}
+	if got, err := insertReport("", "new\n"); err != nil || got != beginMark+"\nnew\n"+endMark+"\n" {
+		t.Errorf("into an empty page: %q, %v", got, err)
+	}
+	for _, page := range []string{"# Title\n", beginMark, endMark + beginMark} {
+		if _, err := insertReport(page, ""); err == nil {
+			t.Errorf("%q: no error", page)
+		}
+	}
+}
+
+func TestWriteFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	page := "before\n" + beginMark + "\n" + endMark + "\nafter\n"
+	if err := os.WriteFile(filepath.Join(dir, readmeFile), []byte(page), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := sample(4, nameDirect, namePgBouncer, nameBillproxy, nameYardstick)
+	if err := writeFolder(dir, r.public()); err != nil {
+		t.Fatal(err)
+	}
+	written, err := os.ReadFile(filepath.Join(dir, readmeFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{
+		"before\n", "\nafter\n", "| prepared, 64 | 10,000 | 10,000 | 40,000 | 4.00× | 4.00× |", string(pass), "![pgbench -S, prepared: throughput](tps-prepared.svg)",
+		"median of 3 runs of 5 s", "| PgBouncer | 9,000 | 10.0 | 19.9 | 1,100 |",
+	} {
+		if !strings.Contains(string(written), part) {
+			t.Errorf("the page has no %q", part)
+		}
+	}
+	again, err := readResults(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := report(again, ""), report(r.public(), ""); a != b {
+		t.Error("the report of what was stored differs")
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 7 {
+		t.Errorf("%d files, %v, want a page, the results and 5 plots", len(entries), err)
+	}
+	for _, entry := range entries {
+		content, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil || strings.Contains(string(content), nameYardstick) {
+			t.Errorf("%s: %v, or it tells of the yardstick", entry.Name(), err)
+		}
+	}
+}
+
+func TestReportOfPart(t *testing.T) {
+	t.Parallel()
+	r := &results{Targets: []targetFacts{{nameDirect, "PostgreSQL 17"}, {nameBillproxy, "billproxy 1"}}, Runs: []measurement{
+		{Work: workConnect, Target: nameDirect, TPS: 1234.5, P99: 2}, {Work: workConnect, Target: nameBillproxy, Outcome: fails, Note: "it ended"},
+	}}
+	text := report(r, "")
+	for _, part := range []string{"| 1,234 | fails | fails |", "- connect/simple/16, billproxy: fails (it ended).", "direct: PostgreSQL 17"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in:\n%s", part, text)
+		}
+	}
+	for _, part := range []string{"Throughput", "Writes", "Idle", "Schema changes under load", "NaN"} {
+		if strings.Contains(text, part) {
+			t.Errorf("%q in:\n%s", part, text)
+		}
+	}
+}
+
+func TestResultsAreJSON(t *testing.T) {
+	t.Parallel()
+	if _, err := json.Marshal(sample(2, nameDirect)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -45678: "-45,678"} {
+		if got := count(value); got != want {
+			t.Errorf("%v: got %q, want %q", value, got, want)
+		}
+	}
+}
