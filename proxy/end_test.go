@@ -55,6 +55,25 @@ func TestTerminate(t *testing.T) {
 		}
 		f.checkIdle()
 	})
+	t.Run("behind a group that has to wait", func(t *testing.T) {
+		for _, sql := range []string{"wait", "discard all"} {
+			f := newFixture(t, oneServer)
+			c := f.login()
+			c.send("P||"+sql, "B||", "E|", "S", "P||insert 2", "B||", "E|", "X")
+			c.close(pooltest.EOF)
+			if len(f.pg.CancelPIDs) != 0 {
+				t.Error("the first group is canceled")
+			}
+			if s := f.server(); s.Waiting() {
+				s.Go()
+			}
+			f.world.Settle()
+			if f.ended(endTerminate) != 1 {
+				t.Errorf("stats %+v", f.proxy.Stats())
+			}
+			f.checkIdle()
+		}
+	})
 	t.Run("in a transaction", func(t *testing.T) {
 		f := newFixture(t, oneServer)
 		f.login().send("Q|begin", "Q|insert", "X")

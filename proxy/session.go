@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"time"
@@ -64,6 +65,7 @@ type session struct {
 	runs          int           // how often it has been run
 	alone         bool          // it is not to share a server
 	discarding    bool          // a query under way may drop the prepared statements
+	goodbye       bool          // the client has said Terminate behind input that has to wait
 
 	statements statementNames
 
@@ -103,8 +105,26 @@ func (s *session) OnData(data []byte) (consumed int) {
 		consumed += n
 		s.scannedBytes = 0
 	}
+	s.goodbye = endsWithTerminate(data[consumed:])
 	s.regulate(data[consumed:])
 	return consumed
+}
+
+var terminate = []byte{pgwire.Terminate, 0, 0, 0, pgwire.HeaderBytes - 1}
+
+// endsWithTerminate reports whether the last of these messages is a Terminate.
+func endsWithTerminate(b []byte) bool {
+	if !bytes.HasSuffix(b, terminate) {
+		return false
+	}
+	for len(b) > len(terminate) {
+		_, size, err := pgwire.PeekFrontend(b)
+		if err != nil || size == 0 || size > len(b) {
+			return false
+		}
+		b = b[size:]
+	}
+	return bytes.Equal(b, terminate)
 }
 
 // regulate stops reading from a client whose input cannot be used for now.
@@ -412,7 +432,11 @@ func (s *session) OnClose(err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		cause = err.Error()
 	}
-	s.end(endGone, cause)
+	reason := endGone
+	if s.goodbye { // as if it had been read: what is under way is completed
+		reason = endTerminate
+	}
+	s.end(reason, cause)
 }
 
 // armTimer makes the timer look at the session in time. It is not moved with every
