@@ -35,7 +35,7 @@ func (f *fixture) prepared() (*testClient, *pooltest.Conn) {
 // begin opens a group that may be run again, and sends it.
 func (c *testClient) begin(words ...string) {
 	c.f.Helper()
-	c.server.Begin(c, pooltest.Frontend(words...), nil)
+	c.server.Begin(c, pooltest.Frontend(words...), nil, false)
 	c.send(words...)
 }
 

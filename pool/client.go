@@ -57,8 +57,8 @@ type Client interface {
 	StatementName(statement *Statement) string
 
 	// OnDescribed reports that the Describe with that number has been answered: the
-	// client knows what the statement returns in its present epoch.
-	OnDescribed(statement *Statement, told uint32)
+	// client knows what the statement returned in that epoch.
+	OnDescribed(statement *Statement, told, epoch uint32)
 
 	// Described reports whether the client has been told the columns of what the
 	// statement returns, as they were before the given epoch.

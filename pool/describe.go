@@ -33,20 +33,21 @@ func (s *Server) learn(done *reply) {
 
 // described compares the answer to a Describe with the last one.
 func (s *Server) described(done *reply) {
-	statement, settings := done.statement, s.clientSettings()
+	statement, settings, epoch := done.statement, s.clientSettings(), done.epoch
 	if last := s.pool.Description(statement, settings); last != nil && !sameResult(last, s.description) && !mutantIgnoreDrift {
 		statement.changed()
 		s.prepared.add(statement, s.lease)
+		epoch = statement.Epoch
 		s.repeatOutdated(statement)
 	}
 	if s.prepared.epoch(statement) == statement.Epoch {
 		statement.learn(s.pool, settings, s.description)
 	}
-	g := s.groups.head()
+	g := s.answered()
 	switch {
 	case g == nil || g.client == nil:
 	case done.mode == forward:
-		g.client.OnDescribed(statement, done.told)
+		g.client.OnDescribed(statement, done.told, epoch)
 	case s.state == stateShared && !g.passed && g.client.Described(statement, statement.Epoch):
 		g.again = AgainPlan // it will be told that the result type has changed
 	case s.state != stateShared && s.describing == 0:
@@ -57,7 +58,7 @@ func (s *Server) described(done *reply) {
 // repeatOutdated runs the groups behind the head of a lane again whose clients were
 // told that the statement returns something else: they were sent too early.
 func (s *Server) repeatOutdated(statement *Statement) {
-	for i := 1; s.state == stateShared && i < s.groups.count; i++ {
+	for i := s.answering + 1; s.state == stateShared && i < s.groups.count; i++ {
 		if g := s.groups.at(i); g.client != nil && g.client.Described(statement, statement.Epoch) {
 			g.again = AgainPlan
 		}

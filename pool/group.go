@@ -16,6 +16,15 @@ type group struct {
 	// group in the same slot.
 	request []byte
 
+	// joinable: others may share its Sync. joined: it shares that of the group behind
+	// it, and its replies end at heldEnd of those that the server holds back.
+	joinable bool
+	joined   bool
+	heldEnd  int
+
+	// extended: a simple query that was sent in the extended protocol.
+	extended bool
+
 	// passed: the client has been sent a part of the replies.
 	passed bool
 
@@ -43,6 +52,7 @@ const (
 	AgainCanceled             // a cancel request for another client hit it
 	AgainLost                 // the server went before it answered
 	AgainSlow                 // the group in front of it takes too long
+	AgainAlone                // one that shared its Sync failed, or had a long reply
 )
 
 // groupQueue is a ring of groups, oldest first, that keeps its storage.
@@ -116,12 +126,16 @@ func (q *groupQueue) mergeSecond() bool {
 // to take on a server: an average that follows changes. Zero is not known yet.
 type Timing struct {
 	average time.Duration
-	writes  bool // PostgreSQL has refused it on a server that only reads
+	writes  bool  // PostgreSQL has refused it on a server that only reads
+	caution uint8 // how often it is to share no Sync, because it failed or had a long reply
 }
 
 // learn takes one more observation into the average. A slow one weighs more than a
 // fast one, because it costs others more.
 func (t *Timing) learn(took time.Duration) {
+	if t.caution > 0 {
+		t.caution--
+	}
 	switch {
 	case t.average == 0:
 		t.average = max(took, 1)
@@ -133,7 +147,12 @@ func (t *Timing) learn(took time.Duration) {
 }
 
 // Expected is the service time to reckon with, 0 if it is not known.
-func (t *Timing) Expected() time.Duration { return t.average }
+func (t *Timing) Expected() time.Duration {
+	if t == nil {
+		return 0
+	}
+	return t.average
+}
 
 // Fast reports whether the service time is known to be low enough for a shared
 // server, and nothing speaks against one.

@@ -187,7 +187,7 @@ func (c *testClient) OnSharedLost(loss Loss) {
 	c.event("shared lost %s", loss.Cause.SQLState)
 }
 
-func (c *testClient) OnDescribed(statement *Statement, _ uint32) {
+func (c *testClient) OnDescribed(statement *Statement, _, _ uint32) {
 	if c.described != 0 {
 		c.described = statement.Epoch
 	}

@@ -16,7 +16,7 @@ const (
 	// laneWork is how much work a lane may have in front of it before another
 	// server is used: less, and servers sleep and wake for every query; more, and
 	// queries wait for each other while processors idle.
-	laneWork = 2 * time.Millisecond
+	laneWork = 8 * time.Millisecond
 
 	// minLanes is how many servers are used before groups are put behind each other
 	// at all.
@@ -47,10 +47,10 @@ const (
 
 // Share returns a lane for a group of a client with these settings that is expected
 // to take so long, or nil if there is none: then w is queued, as by Acquire, and
-// OnLease follows.
-func (p *Pool) Share(w *Waiter, settings *Settings, expected time.Duration) *Server {
+// OnLease follows. joinable is as of Begin.
+func (p *Pool) Share(w *Waiter, settings *Settings, expected time.Duration, joinable bool) *Server {
 	if p.waiters.count == 0 {
-		if s := p.lane(settings, expected); s != nil {
+		if s := p.lane(settings, expected, joinable); s != nil {
 			return s
 		}
 	}
@@ -61,15 +61,20 @@ func (p *Pool) Share(w *Waiter, settings *Settings, expected time.Duration) *Ser
 }
 
 // lane returns the best lane there is or can be made of an idle server.
-func (p *Pool) lane(settings *Settings, expected time.Duration) *Server {
+func (p *Pool) lane(settings *Settings, expected time.Duration, joinable bool) *Server {
 	var best, slow *Server
 	for _, s := range p.lanes {
 		if g := s.groups.head(); g != nil && p.now()-g.startedAt > slowHead {
 			slow = s
 			continue
 		}
-		if s.sharedFor == settings && !s.stopped && s.groups.count+s.reserved < p.config.SharedDepth && !s.crowded() &&
-			(best == nil || s.work < best.work) {
+		if s.sharedFor != settings || s.stopped || s.groups.count+s.reserved >= p.config.SharedDepth || s.crowded() {
+			continue
+		}
+		if joinable && s.open(expected) {
+			return s
+		}
+		if best == nil || s.work < best.work {
 			best = s
 		}
 	}
@@ -145,10 +150,16 @@ func (s *Server) leaveLane() {
 
 // Begin opens a group on the server: what the client sends next, up to the Sync or
 // query that ends it. request is all of its messages, if it may be run again; it
-// is copied. timed, if not nil, learns how long the group takes.
-func (s *Server) Begin(client Client, request []byte, timed *Timing) {
+// is copied. timed, if not nil, learns how long the group takes. joinable says that
+// on a lane it may share its Sync, its last message, with others.
+func (s *Server) Begin(client Client, request []byte, timed *Timing, joinable bool) {
+	joinable = joinable && s.state == stateShared && timed != nil && timed.caution == 0
+	joined := joinable && s.join(timed.average)
+	if s.state == stateShared && !joined {
+		s.beginBatch(timed.Expected(), joinable)
+	}
 	g := s.begin()
-	g.client, g.timed = client, timed
+	g.client, g.timed, g.joinable = client, timed, joinable
 	g.request = append(g.request, request...)
 	if timed != nil {
 		g.expected = timed.average
@@ -175,6 +186,7 @@ func (s *Server) time(g *group) {
 
 // sharedDone acts on the end of a group on a lane.
 func (s *Server) sharedDone(head reply, g *group, refusal *pgwire.Error) {
+	s.conn.Hold(false)
 	if refusal != nil {
 		s.fatal = refusal
 		s.close(ReasonResetFailed)
@@ -230,7 +242,7 @@ func (s *Server) Shared() bool { return s.state == stateShared }
 // first.
 func (p *Pool) serveShared() {
 	for w := p.waiters.first; w != nil && w.isShared; w = p.waiters.first {
-		s := p.lane(w.shared, w.expected)
+		s := p.lane(w.shared, w.expected, true)
 		if s == nil {
 			return
 		}
@@ -245,12 +257,11 @@ func (s *Server) Withdraw(client Client) (running bool) {
 		g := s.groups.at(i)
 		if g.client == client {
 			g.client = nil
-			if i == 0 {
+			if i == s.answering {
 				s.streamForward = false
-				s.held = s.held[:0]
 				s.conn.ResumeRead()
 			}
-			return i == 0
+			return i < s.headCount()
 		}
 	}
 	return false
@@ -261,7 +272,7 @@ func (s *Server) Withdraw(client Client) (running bool) {
 // answered. Otherwise PostgreSQL is asked; nobody else's group is left for the
 // request to hit.
 func (s *Server) CancelShared(client Client) (dropped bool) {
-	if s.groups.head().client != client {
+	if head := s.groups.head(); head.client != client || head.joined {
 		s.Withdraw(client)
 		return true
 	}
@@ -271,11 +282,16 @@ func (s *Server) CancelShared(client Client) (dropped bool) {
 	return false
 }
 
-// clear stops feeding a lane and moves the groups behind the head to other servers.
-// The lane will run them all the same, for nobody: reads are repeatable.
+// clear stops feeding a lane and moves the groups behind the head to other servers,
+// and with it those of a batch, of which any may be the slow one. The lane will run
+// them all the same, for nobody: reads are repeatable.
 func (s *Server) clear() {
 	s.stopped = true
-	for i := 1; i < s.groups.count; i++ {
+	first := 1
+	if s.batched() {
+		first = 0
+	}
+	for i := first; i < s.groups.count; i++ {
 		g := s.groups.at(i)
 		if client := g.client; client != nil {
 			g.client = nil
@@ -300,15 +316,16 @@ func (p *Pool) tendLanes() {
 		waited := now - g.startedAt
 		// Where everything is slow, twice the work would not help.
 		if !g.own && (now-p.progressAt < slowHead || waited > stuckHead) {
-			if g.timed != nil {
+			if g.timed != nil && !s.batched() {
 				g.timed.learn(waited)
 			}
 			s.clear()
 		}
+		awaited := s.awaited()
 		switch {
-		case waited > resetTimeout && g.client == nil:
+		case waited > resetTimeout && !awaited:
 			s.close(ReasonStuck)
-		case g.client != nil, g.own:
+		case awaited, g.own:
 		case s.cancelRepeats == 0:
 			s.cancelRepeats = 1
 			s.Cancel()
@@ -318,6 +335,16 @@ func (p *Pool) tendLanes() {
 	if len(p.lanes) > 0 {
 		p.loop.SetTimer(&p.laneTimer, now+lanePeriod)
 	}
+}
+
+// awaited reports whether a client awaits what the lane runs now.
+func (s *Server) awaited() bool {
+	for i := range s.headCount() {
+		if s.groups.at(i).client != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // stopLanes makes lanes run dry for clients that wait for a server of their own. One

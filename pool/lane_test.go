@@ -17,12 +17,14 @@ func sharing(depth, size int) func(*Config) {
 }
 
 // share returns the lane that the client may use, or nil if it has to wait.
-func (c *testClient) share() *Server { return c.f.pool.Share(&c.waiter, nil, 10*time.Microsecond) }
+func (c *testClient) share() *Server {
+	return c.f.pool.Share(&c.waiter, nil, 10*time.Microsecond, false)
+}
 
 // run sends a group of the client's on a lane.
 func (c *testClient) run(lane *Server, words ...string) {
 	c.f.Helper()
-	lane.Begin(c, pooltest.Frontend(words...), nil)
+	lane.Begin(c, pooltest.Frontend(words...), nil, false)
 	c.server = lane
 	c.send(words...)
 	c.server = nil

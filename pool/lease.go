@@ -55,7 +55,7 @@ func (s *Server) AwaitsClient() bool {
 }
 
 // MidMessage reports that a part of a message has been passed on to the client.
-func (s *Server) MidMessage() bool { return s.streaming > 0 && s.streamForward }
+func (s *Server) MidMessage() bool { return s.streaming > 0 && s.streamForward && !s.batched() }
 
 // Contended reports that others wait while this lease has had a fair share of
 // groups: the client should start no new one that is not part of a transaction.
@@ -75,6 +75,7 @@ func (s *Server) ResumeReplies() { s.conn.ResumeRead() }
 // part of one. What answers it has to be announced with Expect.
 func (s *Server) Forward(b []byte) {
 	s.conn.Write(b)
+	s.batchBytes += len(b)
 	s.pool.stats.ReceivedBytes += uint64(len(b))
 }
 
@@ -228,7 +229,7 @@ func (s *Server) Bind(portal []byte, statement *Statement, rest []byte, restByte
 // for it.
 func (s *Server) DescribeStatement(statement *Statement, told uint32) {
 	s.ensurePrepared(statement)
-	s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told})
+	s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
 }
 
 // Ready makes sure that the server has a statement of which the client was told
@@ -317,6 +318,7 @@ func (s *Server) scratch() []byte { return s.pool.pools.scratch[:0] }
 // write sends what was built in scratch, and keeps its storage if it has grown.
 func (s *Server) write(b []byte) {
 	s.conn.Write(b)
+	s.batchBytes += len(b)
 	if cap(b) <= maxScratchBytes {
 		s.pool.pools.scratch = b
 	}

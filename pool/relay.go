@@ -99,11 +99,12 @@ const (
 	verdictGroupEnd   verdict = 1 << 2 // follow with the end of the group
 	verdictSynthesize verdict = 1 << 3 // follow with replies of our own
 	verdictFailure    verdict = 1 << 4 // follow with the end of the server
+	verdictNext       verdict = 1 << 5 // follow with the next group of the batch
 )
 
 // recipient is the client that gets what the server says now.
 func (s *Server) recipient() Client {
-	if g := s.groups.head(); g != nil {
+	if g := s.answered(); g != nil {
 		return g.client
 	}
 	return s.client
@@ -114,10 +115,17 @@ func (s *Server) pass(b []byte) {
 		return
 	}
 	client := s.client
-	if g := s.groups.head(); g != nil {
+	if g := s.answered(); g != nil {
 		client = g.client
+		switch {
+		case client == nil, g.again != AgainNot && s.batched():
+			return
+		case s.batched():
+			s.holdBatched(b)
+			return
+		}
 		s.substantial = s.substantial || len(s.held)+len(b) > maxHeldBytes
-		if !s.substantial && len(g.request) > 0 && client != nil {
+		if !s.substantial && len(g.request) > 0 {
 			s.held = append(s.held, b...)
 			return
 		}
@@ -143,7 +151,7 @@ func (s *Server) headVerdict() verdict {
 	if head != nil && head.mode == swallow || s.recipient() == nil {
 		return verdictDrop
 	}
-	if g := s.groups.head(); g != nil && g.again != AgainNot && !mutantPassAgain {
+	if g := s.answered(); g != nil && g.again != AgainNot && !mutantPassAgain {
 		return verdictDrop
 	}
 	return verdictPass
@@ -269,7 +277,11 @@ func (s *Server) replyDone() verdict {
 	s.learn(s.replies.head())
 	s.replies.pop()
 	s.throttleEnds()
-	if head := s.replies.head(); s.eager && head != nil && head.mode == synthesize {
+	switch head := s.replies.head(); {
+	case head == nil:
+	case head.kind == replyJoined:
+		return verdictNext
+	case s.eager && head.mode == synthesize:
 		return verdictSynthesize
 	}
 	return 0
@@ -286,12 +298,18 @@ func (s *Server) act(after verdict) {
 			s.fatal = &pgwire.Error{Severity: pgwire.SeverityFatal, SQLState: pgwire.ConnectionFailure, Message: s.protocolFailure}
 		}
 		s.close(reason)
+	case after&verdictNext != 0:
+		s.nextAnswered()
 	case after&verdictSynthesize != 0:
 		s.passSynthesized()
 	case after&verdictGroupEnd != 0:
 		head := *s.replies.head()
 		s.replies.pop()
 		s.headHasError, s.eager, s.discarded, s.substantial = false, false, false, false
+		if count := s.headCount(); count > 1 {
+			s.batchDone(head, count)
+			return
+		}
 		s.held = s.held[:0]
 		s.groupDone(head, s.groups.pop())
 	}
@@ -310,6 +328,7 @@ func (s *Server) passSynthesized() {
 	for head := s.replies.head(); head != nil && head.mode == synthesize; head = s.replies.head() {
 		s.pass(head.synthesizedReply())
 		s.replies.pop()
+		s.nextAnswered()
 	}
 }
 
@@ -428,7 +447,11 @@ func (s *Server) errorResponse(body []byte) verdict {
 		s.injectedError = e
 		return verdictDrop
 	}
-	if g := s.groups.head(); s.runsAgain(g, asked, e) {
+	if s.batched() {
+		s.batchFailed(e)
+		return verdictDrop
+	}
+	if s.runsAgain(s.groups.head(), asked, e) {
 		if !asked.kind.endsGroup() {
 			s.skipToSync()
 		}
@@ -469,11 +492,17 @@ func (s *Server) skipToSync() {
 	if mutantKeepSkipped {
 		return
 	}
-	skipped := 0
+	skipped, own := 0, 0 // own: of the group that failed
 	for skipped < s.replies.count && s.replies.at(skipped).kind != ReplySync {
 		skipped++
+		if own == 0 && s.replies.at(skipped-1).kind == replyJoined {
+			own = skipped
+		}
 	}
-	lowestTag := s.replies.lowestTag(skipped)
+	if own == 0 {
+		own = skipped
+	}
+	lowestTag, client := s.replies.lowestTag(own), s.recipient()
 	for i := skipped - 1; i >= 0; i-- { // the last change is undone first
 		switch r := s.replies.at(i); {
 		case r.statement == nil:
@@ -497,7 +526,8 @@ func (s *Server) skipToSync() {
 	}
 	s.description = s.description[:0]
 	s.skipping = s.replies.count == 0
-	if client := s.recipient(); client != nil {
+	s.answering = max(0, s.headCount()-1)
+	if client != nil {
 		client.OnGroupError(lowestTag, s.parseFailed)
 	}
 	s.parseFailed = false

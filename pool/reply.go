@@ -18,6 +18,10 @@ const (
 	ReplyDescribe
 	ReplyExecute
 	ReplyClose
+
+	// replyJoined stands where the Sync of a group would be that shares that of a
+	// group behind it: nothing answers it.
+	replyJoined
 )
 
 func (k ReplyKind) endsGroup() bool { return k <= ReplyFunctionCall }
@@ -62,8 +66,9 @@ type reply struct {
 	// reported to the client, which undoes the change.
 	tag uint32
 
-	// told is the client's number for its Describe of a statement, or 0.
-	told uint32
+	// told is the client's number for its Describe of a statement, or 0; epoch is
+	// that in which the server prepared the statement.
+	told, epoch uint32
 
 	// statement is what a Parse or Close to the server is about.
 	statement *Statement
@@ -150,7 +155,7 @@ func (q *replyQueue) lowestTag(count int) uint32 {
 // firstAsked returns the first entry that the server was asked for, or nil.
 func (q *replyQueue) firstAsked() *reply {
 	for i := range q.count {
-		if r := q.at(i); r.mode != synthesize {
+		if r := q.at(i); r.mode != synthesize && r.kind != replyJoined {
 			return r
 		}
 	}
@@ -160,6 +165,12 @@ func (q *replyQueue) firstAsked() *reply {
 func (q *replyQueue) pop() {
 	*q.at(0) = reply{}
 	q.first = (q.first + 1) & (len(q.ring) - 1)
+	q.count--
+}
+
+// removeLast takes out the entry pushed last.
+func (q *replyQueue) removeLast() {
+	*q.last() = reply{}
 	q.count--
 }
 

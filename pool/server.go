@@ -52,6 +52,12 @@ type Server struct {
 	stopped   bool          // is given no more groups
 	reserved  int           // clients that were given a place and have not claimed it
 
+	// The batch sent last, and the one under way.
+	batchBytes int           // how many bytes are buffered if nothing of it has been sent
+	batchWork  time.Duration // that it is expected to make
+	batchCount int           // how many groups it has
+	answering  int           // which of the groups under way is being answered
+
 	// What was asked and what came of it.
 	replies       replyQueue
 	groups        groupQueue

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"iter"
 
@@ -92,6 +93,16 @@ func (s *session) mayShare() bool {
 	return s.proxy.config.Pool.SharedReads && s.pool.Mode() != pool.ModeSession && !s.alone && !s.transaction.open() && !s.statements.long
 }
 
+// joinable reports whether a group that may share a server may share its Sync too. A
+// simple query is then sent in the extended protocol, in which $1 has a meaning.
+func (s *session) joinable(group []byte) bool {
+	if s.runs > 0 || group[0] != pgwire.Query {
+		return s.runs == 0
+	}
+	text, rest, _ := pgwire.CString(group[pgwire.HeaderBytes:])
+	return len(rest) == 0 && bytes.IndexByte(text, '$') < 0
+}
+
 // takePlace returns the server that the session was given after a wait, if it still
 // serves.
 func (s *session) takePlace(shareable bool) *pool.Server {
@@ -131,7 +142,7 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 	alone := !s.transaction.open()
 	s.transaction.start(server)
 	if len(group) > 0 && alone {
-		server.Begin(s, group, work.timing)
+		server.Begin(s, group, work.timing, false)
 	}
 	s.armTimer()
 }
@@ -139,7 +150,7 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 // share sends a group on a shared server.
 func (s *session) share(server *pool.Server, group []byte, work groupWork) {
 	s.server, s.scannedBytes = server, 0
-	server.Begin(s, group, work.timing)
+	server.Begin(s, group, work.timing, s.joinable(group))
 	for rest := group; len(rest) > 0; {
 		size := 1 + int(binary.BigEndian.Uint32(rest[1:]))
 		s.send(rest[:size], rest[0])
@@ -227,8 +238,8 @@ func (s *session) cancelShared() {
 }
 
 // OnDescribed implements pool.Client.
-func (s *session) OnDescribed(statement *pool.Statement, told uint32) {
-	s.statements.told(statement, told)
+func (s *session) OnDescribed(statement *pool.Statement, told, epoch uint32) {
+	s.statements.told(statement, told, epoch)
 }
 
 // StatementName implements pool.Client.

@@ -59,8 +59,7 @@ func (s *session) send(message []byte, messageType byte) {
 	case pgwire.Query:
 		if !s.deallocate(body) {
 			s.query(body)
-			server.Forward(message)
-			server.Expect(pool.ReplyQuery)
+			server.Query(message)
 		}
 	case pgwire.FunctionCall:
 		server.Forward(message)

@@ -250,7 +250,7 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 	case server != nil:
 		s.lease(server, group, work)
 	case shareable:
-		if server = s.pool.Share(&s.waiter, s.settings, work.timing.Expected()); server != nil {
+		if server = s.pool.Share(&s.waiter, s.settings, work.timing.Expected(), s.joinable(group)); server != nil {
 			s.share(server, group, work)
 			return len(group)
 		}

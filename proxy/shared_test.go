@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/billproxy/billproxy/pool/pooltest"
 )
@@ -13,6 +14,19 @@ import (
 // sharing2 returns clients whose reads share the only server, which is stalled: what
 // they send piles up in front of it.
 func sharing2(t *testing.T, texts ...string) (*fixture, *pooltest.Session, []*client) {
+	t.Helper()
+	f, s, clients := warmed(t, texts...)
+	for i, text := range texts {
+		clients[i].send("Q|" + text)
+	}
+	if stats := f.stats(); stats.ServersShared != 1 || stats.ClientsWaiting != 0 {
+		t.Fatalf("stats %+v", stats)
+	}
+	return f, s, clients
+}
+
+// warmed returns clients whose reads may share the only server, which is stalled.
+func warmed(t *testing.T, texts ...string) (*fixture, *pooltest.Session, []*client) {
 	t.Helper()
 	f := newFixture(t, oneServer, sharedReads)
 	var clients []*client
@@ -24,12 +38,6 @@ func sharing2(t *testing.T, texts ...string) (*fixture, *pooltest.Session, []*cl
 	s := f.server()
 	s.Conn.Stall()
 	s.Executed, s.Received = nil, nil
-	for i, text := range texts {
-		clients[i].send("Q|" + text)
-	}
-	if stats := f.stats(); stats.ServersShared != 1 || stats.ClientsWaiting != 0 {
-		t.Fatalf("stats %+v", stats)
-	}
 	return f, s, clients
 }
 
@@ -254,15 +262,32 @@ func TestSharedServersLostAgainAndAgain(t *testing.T) {
 
 func TestSharedCancel(t *testing.T) {
 	t.Run("the one that runs", func(t *testing.T) {
-		f, s, clients := sharing2(t, "select slow", "select 2")
+		f, s, clients := warmed(t, "select slow", "select 2")
 		s.Conn.Flow()
-		f.world.Settle()
+		clients[0].send("Q|select slow")
+		clients[1].send("Q|select 2")
 		if !s.Waiting() {
 			t.Fatal("the query does not run")
 		}
 		clients[0].cancel()
 		clients[0].want("T|c", canceled, "Z|I")
 		clients[1].want("T|c", "D|2", "C|SELECT 1", "Z|I")
+		f.checkIdleServers()
+	})
+	t.Run("one of a batch", func(t *testing.T) {
+		f, s, clients := sharing2(t, "select slow", "select 2")
+		s.Conn.Flow()
+		f.world.Settle()
+		clients[0].cancel()
+		clients[0].want(canceled, "Z|I")
+		clients[1].want()
+		for range 150 { // until the batch is found to be slow
+			f.world.Advance(time.Millisecond)
+		}
+		clients[1].want("T|c", "D|2", "C|SELECT 1", "Z|I")
+		if len(f.pg.CancelPIDs) != 1 {
+			t.Errorf("cancel requests %v", f.pg.CancelPIDs)
+		}
 		f.checkIdleServers()
 	})
 	t.Run("one behind it", func(t *testing.T) {

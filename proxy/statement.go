@@ -78,8 +78,9 @@ func (n *statementNames) describe(name []byte) {
 	n.named[string(name)] = named
 }
 
-// told notes that the Describe with that number has been answered.
-func (n *statementNames) told(statement *pool.Statement, number uint32) {
+// told notes that the Describe with that number has been answered, with
+// what the statement returned in that epoch.
+func (n *statementNames) told(statement *pool.Statement, number, epoch uint32) {
 	if number == 0 || int(number) > len(n.recent) {
 		return
 	}
@@ -87,9 +88,9 @@ func (n *statementNames) told(statement *pool.Statement, number uint32) {
 	switch named := n.lookup([]byte(name)); {
 	case named.statement != statement: // the name stands for another by now
 	case name == "":
-		n.unnamed.described = statement.Epoch
+		n.unnamed.described = epoch
 	default:
-		named.described = statement.Epoch
+		named.described = epoch
 		n.named[name] = named
 	}
 }

@@ -123,12 +123,12 @@ func TestDescribed(t *testing.T) {
 		t.Error("what the client knows of the unnamed statement is wrong")
 	}
 	s.Epoch++
-	n.told(s, 1)
+	n.told(s, 1, s.Epoch)
 	if !n.describedBefore(s, s.Epoch) {
 		t.Error("the client is taken to have been told without a Describe")
 	}
 	n.recent = []string{""} // a Describe is under way
-	n.told(s, 1)
+	n.told(s, 1, s.Epoch)
 	if n.describedBefore(s, s.Epoch) {
 		t.Error("the client has been told again")
 	}

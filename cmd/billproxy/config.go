@@ -34,7 +34,7 @@ type config struct {
 	MaxClientConn         positive `env:"MAX_CLIENT_CONN" envDefault:"10000" meaning:"most client connections"`
 	MaxPreparedStatements positive `env:"MAX_PREPARED_STATEMENTS" envDefault:"200" meaning:"prepared statements kept on one server"`
 	SharedReads           onOff    `env:"SHARED_READS" envDefault:"on" meaning:"put fast reads of many clients on few servers, one behind the other"`
-	SharedDepth           positive `env:"SHARED_DEPTH" envDefault:"16" meaning:"most reads under way on one such server"`
+	SharedDepth           positive `env:"SHARED_DEPTH" envDefault:"32" meaning:"most reads under way on one such server"`
 
 	QueryWaitTimeout       duration `env:"QUERY_WAIT_TIMEOUT" envDefault:"1s" meaning:"longest wait of a client for a server; 0 is forever"`
 	ServerConnectTimeout   duration `env:"SERVER_CONNECT_TIMEOUT" envDefault:"15s" meaning:"longest connect and login to PostgreSQL"`

@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 		"MaxClientConn":         {c.MaxClientConn, positive(10000)},
 		"MaxPreparedStatements": {c.MaxPreparedStatements, positive(200)},
 		"SharedReads":           {c.SharedReads, onOff(true)},
-		"SharedDepth":           {c.SharedDepth, positive(16)},
+		"SharedDepth":           {c.SharedDepth, positive(32)},
 		"QueryWaitTimeout":      {time.Duration(c.QueryWaitTimeout), time.Second},
 		"ServerIdleTimeout":     {time.Duration(c.ServerIdleTimeout), 10 * time.Minute},
 		"ServerLifetime":        {time.Duration(c.ServerLifetime), time.Hour},

@@ -41,6 +41,7 @@ type Conn struct {
 	room      int    // how many bytes a stalled peer still takes
 	stalled   bool
 	high      bool // OnDrain is due
+	held      bool // by Hold
 	redeliver bool
 
 	closed   bool // by the code under test
@@ -118,6 +119,18 @@ func (c *Conn) Write(b []byte) {
 // BufferedBytes implements reactor.Conn.
 func (c *Conn) BufferedBytes() int { return len(c.out) }
 
+// Retract implements reactor.Conn.
+func (c *Conn) Retract(n int) bool {
+	if c.closed || len(c.out) < n {
+		return false
+	}
+	c.out = c.out[:len(c.out)-n]
+	return true
+}
+
+// Hold implements reactor.Conn.
+func (c *Conn) Hold(on bool) { c.held = on }
+
 // PauseRead implements reactor.Conn.
 func (c *Conn) PauseRead() { c.paused = true }
 
@@ -129,7 +142,7 @@ func (c *Conn) Redeliver() { c.redeliver = true }
 
 // Close implements reactor.Conn.
 func (c *Conn) Close() {
-	c.closed = true
+	c.closed, c.held = true, false
 	c.handler = nil
 }
 
@@ -201,6 +214,9 @@ func (c *Conn) deliver() {
 
 func (c *Conn) flush() bool {
 	n := len(c.out)
+	if c.held {
+		n = 0
+	}
 	if c.stalled {
 		n = min(n, c.room)
 		c.room -= n

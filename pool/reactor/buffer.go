@@ -88,6 +88,14 @@ func (b *buffer) consume(p *bufferPool, n int) {
 	}
 }
 
+// retract drops the last n bytes.
+func (b *buffer) retract(p *bufferPool, n int) {
+	b.bytes = b.bytes[:len(b.bytes)-n]
+	if b.len() == 0 {
+		b.release(p)
+	}
+}
+
 // release drops all bytes.
 func (b *buffer) release(p *bufferPool) {
 	if b.bytes != nil {

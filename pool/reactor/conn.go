@@ -35,12 +35,13 @@ type socket interface {
 	close(drop bool)
 }
 
-type connFlags uint16
+type connFlags uint32
 
 const (
 	closing    connFlags = 1 << iota // Close was called; the peer is given time
 	closed                           // the socket is gone
 	paused                           // PauseRead
+	held                             // Hold
 	readReady                        // the socket may have bytes
 	writeReady                       // the socket may have room
 	hungUp                           // the peer has ended; read until the end is seen
@@ -88,7 +89,7 @@ func (c *conn) Write(b []byte) {
 	if len(b) == 0 || c.flags&(closing|closed) != 0 || c.broken != nil {
 		return
 	}
-	if len(b) >= directWriteBytes && c.out.len() == 0 && c.flags&writeReady != 0 {
+	if len(b) >= directWriteBytes && c.out.len() == 0 && c.flags&(writeReady|held) == writeReady {
 		n, err := c.socket.write(b)
 		if err != nil && !errors.Is(err, errWouldBlock) {
 			c.breakOff(err)
@@ -109,6 +110,26 @@ func (c *conn) Write(b []byte) {
 
 // BufferedBytes implements Conn.
 func (c *conn) BufferedBytes() int { return c.out.len() + c.inflight }
+
+// Retract implements Conn.
+func (c *conn) Retract(n int) bool {
+	if c.out.len() < n {
+		return false
+	}
+	c.out.retract(&c.engine.buffers, n)
+	return true
+}
+
+// Hold implements Conn.
+func (c *conn) Hold(on bool) {
+	switch {
+	case on && c.flags&(closing|closed) == 0:
+		c.flags |= held
+	case !on && c.flags&held != 0:
+		c.flags &^= held
+		c.markDirty()
+	}
+}
 
 // PauseRead implements Conn.
 func (c *conn) PauseRead() {
@@ -141,7 +162,7 @@ func (c *conn) Close() {
 	if c.flags&(closing|closed) != 0 {
 		return
 	}
-	c.flags |= closing
+	c.flags = c.flags&^held | closing
 	c.handler = nil
 	if c.flags&inHandler == 0 {
 		c.in.release(&c.engine.buffers)
@@ -183,7 +204,7 @@ func (c *conn) Local() bool {
 
 // markDirty has the connection flushed unless it waits for room.
 func (c *conn) markDirty() {
-	if c.flags&writeReady != 0 {
+	if c.flags&(writeReady|held) == writeReady {
 		c.engine.dirty.add(c)
 	}
 }
@@ -309,7 +330,7 @@ func (c *conn) onData(data []byte) (consumed int, open bool) {
 
 // flush sends what is queued. It is never called from inside a handler.
 func (c *conn) flush() {
-	if c.flags&closed != 0 {
+	if c.flags&(closed|held) != 0 {
 		return
 	}
 	if c.out.len() > 0 && c.flags&writeReady != 0 {

@@ -14,6 +14,13 @@ type Conn interface {
 	// BufferedBytes is how many queued bytes the kernel has not taken yet.
 	BufferedBytes() int
 
+	// Retract takes the last n bytes written back. It reports false, and does
+	// nothing, if they are not all queued any more.
+	Retract(n int) bool
+
+	// Hold keeps queued bytes from being sent while on is true. Close ends it.
+	Hold(on bool)
+
 	// PauseRead stops OnData until ResumeRead. Bytes stay in the kernel, so the
 	// peer is slowed down by TCP itself. Both are idempotent. The end of a
 	// paused connection is noticed where the platform reports it (Linux does).

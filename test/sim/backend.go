@@ -47,8 +47,9 @@ type Backend struct {
 	saved      []backendSetting // as of the beginning of the transaction, if one is open
 
 	// Whom it works for, by the tags of what it executes.
-	groupClient int // in the sync group at hand; 0 is nobody
-	txClient    int // in the transaction block at hand
+	groupClient int  // in the sync group at hand, the last one; 0 is nobody
+	groupWrites bool // something in it does more than read
+	txClient    int  // in the transaction block at hand
 }
 
 // prepared is a prepared statement.
@@ -323,7 +324,7 @@ func (b *Backend) ready() {
 		b.txClient = 0
 		b.saved = b.saved[:0]
 	}
-	b.groupClient = 0
+	b.groupClient, b.groupWrites = 0, false
 	for i := range b.settings {
 		if s := &b.settings[i]; s.reported && s.value != s.sent {
 			s.sent = s.value

@@ -22,4 +22,6 @@ func (q *buffer) append(p []byte) {
 
 func (q *buffer) consume(n int) { q.read += n }
 
+func (q *buffer) retract(n int) { q.b = q.b[:len(q.b)-n] }
+
 func (q *buffer) clear() { q.b, q.read = q.b[:0], 0 }

@@ -89,11 +89,8 @@ func (b *Backend) proceed() {
 			return
 		}
 	}
-	if !p.started {
-		for i := range r.notices {
-			b.emit(appendReport(b.buffer(), pgwire.NoticeResponse, "NOTICE", "00000", r.tag.String()+" notice "+strconv.Itoa(i), "sim"))
-			b.flush()
-		}
+	if !p.started && p.statement.kind != kindSelect {
+		b.notify(r)
 	}
 	switch p.statement.kind {
 	case kindEmpty:
@@ -110,6 +107,14 @@ func (b *Backend) proceed() {
 		b.flush()
 	default:
 		b.runCommand(e)
+	}
+}
+
+// notify sends the notices that the statement raises when it begins to run.
+func (b *Backend) notify(r *run) {
+	for i := range r.notices {
+		b.emit(appendReport(b.buffer(), pgwire.NoticeResponse, "NOTICE", "00000", r.tag.String()+" notice "+strconv.Itoa(i), "sim"))
+		b.flush()
 	}
 }
 
@@ -135,8 +140,11 @@ func (b *Backend) crowded() bool {
 // sendRows sends what a select returns.
 func (b *Backend) sendRows(e *execution) {
 	p, r := e.portal, &e.portal.run
-	if e.simple && !p.started {
-		b.emitColumns(p.statement, p.version, p.shape)
+	if !p.started {
+		if e.simple {
+			b.emitColumns(p.statement, p.version, p.shape)
+		}
+		b.notify(r) // PostgreSQL says first what the columns are
 	}
 	if !b.mayWrite(p) {
 		return

@@ -20,7 +20,7 @@ type Coverage struct {
 	Deaths, Terminates, Garbage, Stalls, StallsClosed       int
 	IdleTransactions, PartialGroups, Drained, Copied, Steps int
 	DriftShown, VirtualFailed, ReadsRepeated                int
-	SharedGroups, RunAgain                                  int
+	SharedGroups, Joined, RunAgain                          int
 }
 
 // executedStatement is what is known of a statement that was executed.
@@ -60,9 +60,13 @@ func (w *World) executing(b *Backend, s *statement, r *run) {
 	}
 	w.executed[tag] = executedStatement{b, reads, w.executed[tag].count + 1}
 	if b.groupClient != 0 && b.groupClient != tag.Client {
-		w.fail("%s executes %v in a group of client %d", b.name, tag, b.groupClient)
+		if b.groupWrites || !reads {
+			w.fail("%s executes %v in a group of client %d", b.name, tag, b.groupClient)
+		}
+		w.coverage.Joined++
 	}
 	b.groupClient = tag.Client
+	b.groupWrites = b.groupWrites || !reads
 	if b.txStatus != pgwire.TxIdle {
 		if b.txClient != 0 && b.txClient != tag.Client {
 			w.fail("%s executes %v in a transaction of client %d", b.name, tag, b.txClient)

@@ -36,6 +36,7 @@ type Conn struct {
 	out    buffer // written and not taken by the kernel
 	flight buffer // in the kernel or on the way
 	high   bool   // HighWaterBytes was exceeded and OnDrain is due
+	held   bool   // by Hold
 
 	state       connState
 	ready       bool // in world.ready
@@ -109,6 +110,24 @@ func (c *Conn) Write(b []byte) {
 // BufferedBytes implements reactor.Conn.
 func (c *Conn) BufferedBytes() int { return c.out.len() }
 
+// Retract implements reactor.Conn.
+func (c *Conn) Retract(n int) bool {
+	if c.state != connOpen || c.out.len() < n {
+		return false
+	}
+	c.world.trace.add(c.world.now, traceWrite, c.name, -n, nil)
+	c.out.retract(n)
+	return true
+}
+
+// Hold implements reactor.Conn.
+func (c *Conn) Hold(on bool) {
+	if c.held != on && c.state == connOpen {
+		c.held = on
+		c.markDirty()
+	}
+}
+
 // PauseRead implements reactor.Conn.
 func (c *Conn) PauseRead() { c.paused = true }
 
@@ -136,7 +155,7 @@ func (c *Conn) Close() {
 	}
 	c.world.trace.add(c.world.now, traceEnd, c.name, c.out.len(), []byte("proxy closes"))
 	c.leave()
-	c.state = connClosing
+	c.state, c.held = connClosing, false
 	if c.out.len() > 0 {
 		c.world.after(lingerTimeout, func() {
 			if c.state == connClosing {
@@ -266,7 +285,7 @@ func (c *Conn) end() {
 
 // take moves queued bytes into the kernel as far as there is room.
 func (c *Conn) take() {
-	if n := min(c.out.len(), c.world.scenario.WindowBytes-c.flight.len()); n > 0 {
+	if n := min(c.out.len(), c.world.scenario.WindowBytes-c.flight.len()); n > 0 && !c.held {
 		c.flight.append(c.out.bytes()[:n])
 		c.out.consume(n)
 		c.peer.pull()
