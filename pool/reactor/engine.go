@@ -193,6 +193,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for !e.stop.Load() && err == nil {
 		err = e.batch()
 	}
+	unwatch() // cancel would have it call Stop in a goroutine that outlives Run
 	cancel()
 	e.shutdown()
 	if err != nil {

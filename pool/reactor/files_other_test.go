@@ -6,5 +6,3 @@ import "testing"
 
 // openFiles cannot be asked everywhere.
 func openFiles(testing.TB) int { return 0 }
-
-func runChild() bool { return false }

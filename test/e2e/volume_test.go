@@ -54,15 +54,14 @@ func TestVolume(t *testing.T) {
 	p := startProxyBinary(t, shared.plainBinary, "proxy", shared.cluster, settings{"DEFAULT_POOL_SIZE": "2"})
 	conn := p.connect(t, d, "default_query_exec_mode", "exec")
 	pg := conn.PgConn()
-	ctx := patient(t)
 
 	for _, protocol := range []string{"simple", "extended"} {
 		t.Run("many rows "+protocol, func(t *testing.T) {
 			var reader *pgconn.ResultReader
 			if protocol == "extended" {
-				reader = pg.ExecParams(ctx, volumeSelect, nil, nil, nil, nil)
+				reader = pg.ExecParams(patient(t), volumeSelect, nil, nil, nil, nil)
 			} else {
-				results := pg.Exec(ctx, volumeSelect)
+				results := pg.Exec(patient(t), volumeSelect)
 				defer results.Close()
 				if !results.NextResult() {
 					t.Fatal(results.Close())
@@ -87,7 +86,7 @@ func TestVolume(t *testing.T) {
 		if err := writeVolume(want); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := pg.CopyTo(ctx, got, "copy ("+volumeSelect+") to stdout"); err != nil {
+		if _, err := pg.CopyTo(patient(t), got, "copy ("+volumeSelect+") to stdout"); err != nil {
 			t.Fatal(err)
 		}
 		if string(got.Sum(nil)) != string(want.Sum(nil)) {
@@ -98,7 +97,7 @@ func TestVolume(t *testing.T) {
 	t.Run("copy in", func(t *testing.T) {
 		reader, writer := io.Pipe()
 		go func() { writer.CloseWithError(writeVolume(writer)) }()
-		if _, err := pg.CopyFrom(ctx, reader, "copy volume from stdin"); err != nil {
+		if _, err := pg.CopyFrom(patient(t), reader, "copy volume from stdin"); err != nil {
 			t.Fatal(err)
 		}
 		right := value[int](t, d, "select count(*) from volume where body = repeat(md5(id::text), 32) and id between 1 and 100000")
@@ -113,7 +112,7 @@ func TestVolume(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", longBytes/16)
 	t.Run("one row", func(t *testing.T) {
 		var got string
-		err := conn.QueryRow(ctx, "select repeat('0123456789abcdef', $1::int)", longBytes/16).Scan(&got)
+		err := conn.QueryRow(patient(t), "select repeat('0123456789abcdef', $1::int)", longBytes/16).Scan(&got)
 		if err != nil || got != long {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -121,7 +120,7 @@ func TestVolume(t *testing.T) {
 	})
 	t.Run("one row of copy out", func(t *testing.T) {
 		want, got := sha256.Sum256([]byte(long+"\n")), sha256.New()
-		if _, err := pg.CopyTo(ctx, got, fmt.Sprintf("copy (select repeat('0123456789abcdef', %d)) to stdout", longBytes/16)); err != nil {
+		if _, err := pg.CopyTo(patient(t), got, fmt.Sprintf("copy (select repeat('0123456789abcdef', %d)) to stdout", longBytes/16)); err != nil {
 			t.Fatal(err)
 		}
 		if string(got.Sum(nil)) != string(want[:]) {
@@ -132,20 +131,20 @@ func TestVolume(t *testing.T) {
 	digest := value[string](t, d, fmt.Sprintf("select md5(repeat('0123456789abcdef', %d))", longBytes/16))
 	t.Run("one parameter", func(t *testing.T) {
 		var got string
-		if err := conn.QueryRow(ctx, "select md5($1::text)", long).Scan(&got); err != nil || got != digest {
+		if err := conn.QueryRow(patient(t), "select md5($1::text)", long).Scan(&got); err != nil || got != digest {
 			t.Errorf("%q, %v; want %q", got, err, digest)
 		}
 		p.checkMemory(t)
 	})
 	t.Run("one query", func(t *testing.T) {
-		results, err := pg.Exec(ctx, "select md5('"+long+"')").ReadAll()
+		results, err := pg.Exec(patient(t), "select md5('"+long+"')").ReadAll()
 		if err != nil || len(results) != 1 || string(results[0].Rows[0][0]) != digest {
 			t.Errorf("%v", err)
 		}
 		p.checkMemory(t)
 	})
 	t.Run("one query to parse", func(t *testing.T) {
-		result := pg.ExecParams(ctx, "select md5('"+long+"')", nil, nil, nil, nil).Read()
+		result := pg.ExecParams(patient(t), "select md5('"+long+"')", nil, nil, nil, nil).Read()
 		if result.Err != nil || len(result.Rows) != 1 || string(result.Rows[0][0]) != digest {
 			t.Errorf("%v", result.Err)
 		}
@@ -153,7 +152,7 @@ func TestVolume(t *testing.T) {
 	})
 	t.Run("one row of copy in", func(t *testing.T) {
 		d.exec(t, "truncate volume")
-		if _, err := pg.CopyFrom(ctx, strings.NewReader("1\t"+long+"\n"), "copy volume from stdin"); err != nil {
+		if _, err := pg.CopyFrom(patient(t), strings.NewReader("1\t"+long+"\n"), "copy volume from stdin"); err != nil {
 			t.Fatal(err)
 		}
 		if got := value[string](t, d, "select md5(body) from volume"); got != digest {
