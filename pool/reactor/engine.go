@@ -186,13 +186,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	unwatch := context.AfterFunc(ctx, e.Stop)
-	defer unwatch()
 	e.ctx, e.start = ctx, time.Now()
 
 	var err error
 	for !e.stop.Load() && err == nil {
 		err = e.batch()
 	}
+	unwatch() // or the end of ctx starts a goroutine that calls Stop
 	cancel()
 	e.shutdown()
 	if err != nil {
