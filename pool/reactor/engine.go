@@ -79,6 +79,7 @@ type Engine struct {
 	poller  poller
 	mailbox mailbox
 	workers sync.WaitGroup // every goroutine the engine started
+	working chan struct{}  // holds a token while the function of a Work runs
 	state   atomic.Int32
 	stop    atomic.Bool
 
@@ -144,6 +145,7 @@ func New(options Options) (*Engine, error) {
 		options:   options,
 		scratch:   make([]byte, headroomBytes+readChunkBytes),
 		listeners: make(map[*Listener]struct{}),
+		working:   make(chan struct{}, 1),
 		readable:  worklist{member: inReadable},
 		redeliver: worklist{member: inRedeliver},
 		failed:    worklist{member: inFailed},
