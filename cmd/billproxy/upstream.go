@@ -60,9 +60,12 @@ func (u upstream) check(ctx context.Context) error {
 }
 
 // proxyURL leads to the upstream's database through a proxy at address.
-func (u upstream) proxyURL(address string) string {
+func (u upstream) proxyURL(address, password string) string {
 	through := url.URL{
 		Scheme: "postgres", User: url.User(u.user), Host: address, Path: "/" + u.database, RawQuery: "sslmode=disable",
+	}
+	if password != "" {
+		through.User = url.UserPassword(u.user, password)
 	}
 	return through.String()
 }
