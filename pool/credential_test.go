@@ -145,6 +145,7 @@ func TestSCRAMLogin(t *testing.T) {
 func TestSCRAMDerivesOnceForMany(t *testing.T) {
 	f := newFixture(t, secrets(auth.PasswordSecret("pencil")))
 	var conns []*pooltest.Conn
+	var challenges []string
 	for range 2 {
 		f.newClient().acquire(f.pool)
 		conn := f.world.Dials[0].Connect()
@@ -156,8 +157,10 @@ func TestSCRAMDerivesOnceForMany(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.Feed(pgwire.AppendAuthentication(nil, pgwire.AuthenticationSASLContinue, challenge))
-		conns = append(conns, conn)
+		conns, challenges = append(conns, conn), append(challenges, challenge)
+	}
+	for i, conn := range conns {
+		conn.Feed(pgwire.AppendAuthentication(nil, pgwire.AuthenticationSASLContinue, challenges[i]))
 	}
 	f.world.Settle()
 	for _, conn := range conns {
