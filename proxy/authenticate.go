@@ -32,17 +32,16 @@ func (s *session) authenticate(request startupRequest) {
 		a.method = AuthSCRAM // as in PgBouncer
 	}
 	s.state, s.auth = stateAuthenticating, a
+	if p.fakeSecret == nil {
+		secret := make([]byte, 32)
+		if !s.random(secret) {
+			return
+		}
+		p.fakeSecret = secret
+	}
+	a.verifier = auth.FakeVerifier(request.user, p.fakeSecret, p.fakeIterations)
 	if verifier := a.secret.Verifier(); verifier != nil {
 		a.verifier = *verifier
-	} else {
-		if p.fakeSecret == nil {
-			secret := make([]byte, 32)
-			if !s.random(secret) {
-				return
-			}
-			p.fakeSecret = secret
-		}
-		a.verifier = auth.FakeVerifier(request.user, p.fakeSecret, p.fakeIterations)
 	}
 	switch a.method {
 	case AuthPassword:

@@ -23,16 +23,20 @@ var authSalt = []byte("0123456789abcdef")
 
 const authIterations = 2
 
+// verifierText is the verifier of a password as PostgreSQL stores it.
+func verifierText(password string) string {
+	v := auth.NewVerifier(password, authSalt, authIterations)
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", v.Iterations, encode(v.Salt), encode(v.StoredKey[:]), encode(v.ServerKey[:]))
+}
+
 // authUsers are the users of these tests: app, whose password is known; hashed, of
 // whose password a hash is; verified, of whose password a verifier is; and empty.
 func authUsers(tb testing.TB, withVerifiers bool) map[string]auth.Secret {
 	tb.Helper()
-	v := auth.NewVerifier("pencil", authSalt, authIterations)
-	// The keys of that verifier, as PostgreSQL stores them.
-	text := fmt.Sprintf("SCRAM-SHA-256$%d:MDEyMzQ1Njc4OWFiY2RlZg==$%s:%s", authIterations, base64.StdEncoding.EncodeToString(v.StoredKey[:]), base64.StdEncoding.EncodeToString(v.ServerKey[:]))
 	users := map[string]auth.Secret{}
 	for user, secret := range map[string]string{
-		"app": "pencil", "hashed": auth.MD5Hash("hashed", "pencil"), "verified": text, "empty": "", "bäcker": "pä ß\u200b",
+		"app": "pencil", "hashed": auth.MD5Hash("hashed", "pencil"), "verified": verifierText("pencil"), "empty": "", "bäcker": "pä ß\u200b",
 	} {
 		parsed, err := auth.ParseSecret(user, secret)
 		if err != nil {
@@ -235,6 +239,26 @@ func TestAuthenticationFails(t *testing.T) {
 			})
 		}
 	}
+	t.Run("the response to no hash", func(t *testing.T) {
+		f := newFixture(t, authenticated(t, AuthMD5))
+		c := f.dial()
+		_, salt := c.startupAs("nobody")
+		c.feed(pgwire.AppendPassword(nil, auth.MD5Response("", [4]byte(salt))))
+		c.wantEnd(refusedProof("nobody"))
+	})
+	t.Run("a verifier of the empty password", func(t *testing.T) {
+		f := newFixture(t, authenticated(t, AuthPassword), func(c *Config) {
+			secret, err := auth.ParseSecret("void", verifierText(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Secrets["void"] = secret
+		})
+		c := f.dial()
+		c.startupAs("void")
+		c.feed(pgwire.AppendPassword(nil, ""))
+		c.wantEnd(refusedProof("void"))
+	})
 	t.Run("a hash does not do for scram", func(t *testing.T) {
 		f := newFixture(t, authenticated(t, AuthSCRAM))
 		c := f.dial()
@@ -344,6 +368,19 @@ func TestFailedLoginsAreDelayed(t *testing.T) {
 	last.want()
 	f.proxy.Shutdown(func() {})
 	last.wantEnd("E|FATAL|57P01|terminating connection due to administrator command")
+}
+
+// A client that does not wait for its answer leaves nothing behind.
+func TestClientGoesDuringTheDelay(t *testing.T) {
+	f := newFixture(t, authenticated(t, AuthSCRAM))
+	for range 6 {
+		c := f.dial()
+		c.prove("app", "wrong")
+		c.close(pooltest.EOF)
+	}
+	if f.world.Armed() || f.proxy.Stats().ClientCount != 0 {
+		t.Errorf("a timer is left armed: %v, stats %+v", f.world.Armed(), f.proxy.Stats())
+	}
 }
 
 func TestAuthenticationTimeout(t *testing.T) {
