@@ -89,7 +89,7 @@ func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed
 	config := proxyConfig(c, to)
 	config.AuthType, config.Secrets = s.authentication.authType, clients
 	config.Pool.Secrets = s.authentication.servers(to)
-	s.upstream = to
+	s.upstream = to.withPassword(s.authentication.users[to.user].Password())
 	s.proxy = proxy.New(config, s.engine, s.logger)
 	go func() {
 		// A signal begins an orderly stop; it does not cut connections.

@@ -122,6 +122,14 @@ func expectNoSecrets(t *testing.T, p *proxyProcess) {
 	}
 }
 
+// expectReady looks at a proxy that nobody has connected to yet.
+func expectReady(t *testing.T, p *proxyProcess) {
+	t.Helper()
+	if status, text := p.adminGet(t, "/readyz"); status != http.StatusOK {
+		t.Errorf("/readyz: status %d, %s", status, text)
+	}
+}
+
 func TestAuthentication(t *testing.T) {
 	t.Parallel()
 	cluster := newAuthCluster(t)
@@ -185,6 +193,7 @@ func TestAuthentication(t *testing.T) {
 	t.Run("a file of passwords", func(t *testing.T) {
 		t.Parallel()
 		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "scram", "postgres"), "AUTH_FILE": userlist(t, authRoles)})
+		expectReady(t, p)
 		for role, password := range authRoles {
 			expectLogin(t, p, role, password)
 			expectRefusal(t, p, role, password+"x")
@@ -195,6 +204,7 @@ func TestAuthentication(t *testing.T) {
 	t.Run("a file of verifiers", func(t *testing.T) {
 		t.Parallel()
 		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "scram", "postgres"), "AUTH_FILE": userlist(t, stored)})
+		expectReady(t, p)
 		for role, password := range authRoles {
 			switch role {
 			case "md5": // a hash does not do for scram-sha-256
@@ -245,6 +255,9 @@ func TestAuthentication(t *testing.T) {
 		expectRefusal(t, p, "scram", secretMarker+"x") // by PostgreSQL
 		expectRefusal(t, p, "scram", secretMarker)
 		expectNoSecrets(t, p)
+		if status, _ := p.adminGet(t, "/readyz"); status != http.StatusServiceUnavailable {
+			t.Errorf("/readyz: status %d", status)
+		}
 	})
 
 	t.Run("any address", func(t *testing.T) {
