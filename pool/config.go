@@ -2,10 +2,12 @@ package pool
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"time"
 
+	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/reactor"
 )
 
@@ -50,6 +52,10 @@ type Config struct {
 
 	Mode Mode
 
+	// Secrets is what is known of the passwords with which the proxy logs in, by
+	// user.
+	Secrets map[string]auth.Secret
+
 	// DefaultPoolSize is how many servers one pool, that is one pair of
 	// database and user, may have. MaxDBConnections bounds the servers of all
 	// pools together; 0 is no bound.
@@ -78,4 +84,8 @@ type Config struct {
 
 	// Random spreads reconnects. It is used on the loop only.
 	Random *rand.Rand
+
+	// Entropy yields nonces that nobody can guess: crypto/rand.Reader. It is used
+	// on the loop only, and only for users whose secret is known.
+	Entropy io.Reader
 }

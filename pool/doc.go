@@ -6,7 +6,8 @@
 // message that was sent, saying what answers it and whether the client gets that
 // answer. The relay (relay.go) matches what the server says against the queue; a
 // client sends through the lease (lease.go). Prepared statements are shared through
-// a registry (statement.go) under names of their own.
+// a registry (statement.go) under names of their own. What proves to PostgreSQL who
+// the user is belongs to the user's pools together (credential.go).
 //
 // Nothing here does I/O, reads a clock or starts a goroutine: package reactor's
 // Loop is the world. All of it runs on the loop. Two things recur: idle servers and

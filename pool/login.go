@@ -75,13 +75,7 @@ func (s *Server) logIn(data []byte) (consumed int) {
 func (s *Server) loginMessage(messageType byte, body []byte) *pgwire.Error {
 	switch messageType {
 	case pgwire.Authentication:
-		if len(body) < 4 {
-			return loginError(pgwire.ProtocolViolation, "malformed authentication request from server")
-		}
-		if method := binary.BigEndian.Uint32(body); method != 0 {
-			return loginError(pgwire.InvalidAuthorization, fmt.Sprintf(
-				"server asks for authentication method %s for user %q: expected trust", authenticationName(method), s.pool.User))
-		}
+		return s.authenticate(body)
 	case pgwire.ParameterStatus:
 		name, rest, ok := pgwire.CString(body)
 		value, _, ok2 := pgwire.CString(rest)
@@ -111,24 +105,6 @@ func (s *Server) loginMessage(messageType byte, body []byte) *pgwire.Error {
 
 func loginError(code pgwire.SQLState, message string) *pgwire.Error {
 	return &pgwire.Error{Severity: pgwire.SeverityFatal, SQLState: code, Message: message}
-}
-
-// authenticationName names a method that a server may ask for.
-// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-AUTHENTICATIONOK
-func authenticationName(method uint32) string {
-	switch method {
-	case 3:
-		return "password"
-	case 5:
-		return "md5"
-	case 7, 8:
-		return "gss"
-	case 9:
-		return "sspi"
-	case 10, 11, 12:
-		return "scram-sha-256"
-	}
-	return fmt.Sprint(method)
 }
 
 func (s *Server) loginFailed(e *pgwire.Error) {

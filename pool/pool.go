@@ -18,6 +18,8 @@ type Pool struct {
 	config   *Config
 	loop     reactor.Loop
 
+	credential *credential
+
 	// ClientCount is how many sessions belong to the pool. Owned by them.
 	ClientCount int
 

@@ -20,7 +20,8 @@ type Pools struct {
 
 	registry    *Registry
 	settings    settingsTable
-	serverCount int // of all pools
+	credentials map[string]*credential // of the users whose secret is known
+	serverCount int                    // of all pools
 
 	// laneSettings is what a lane has for clients with the settings in the key.
 	laneSettings map[*Settings]*Settings
@@ -43,7 +44,10 @@ const forgetDelay = 10 * time.Second
 
 // New returns an empty set of pools.
 func New(config Config, loop reactor.Loop, logger *slog.Logger) *Pools {
-	p := &Pools{config: config, loop: loop, logger: logger, byKey: map[key]*Pool{}, registry: NewRegistry()}
+	p := &Pools{
+		config: config, loop: loop, logger: logger, byKey: map[key]*Pool{},
+		registry: NewRegistry(), credentials: map[string]*credential{},
+	}
 	p.timer.Fire = p.tend
 	return p
 }
@@ -53,7 +57,7 @@ func (p *Pools) Get(database, user string) *Pool {
 	if pool, ok := p.byKey[key{database, user}]; ok {
 		return pool
 	}
-	pool := &Pool{Database: database, User: user, pools: p, config: &p.config, loop: p.loop}
+	pool := &Pool{Database: database, User: user, pools: p, config: &p.config, loop: p.loop, credential: p.credential(user)}
 	pool.waitTimer.Fire = pool.refuseOverdue
 	pool.retryTimer.Fire = pool.grow
 	pool.laneTimer.Fire = pool.tendLanes

@@ -3,6 +3,7 @@ package pool
 import (
 	"time"
 
+	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
 )
@@ -34,6 +35,8 @@ type Server struct {
 	conn      reactor.Conn
 	cancelPID uint32
 	cancelKey []byte
+
+	scram *auth.SCRAMClient // under way while the server logs in
 
 	state state
 	index int // in pool.servers

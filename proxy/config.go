@@ -1,16 +1,26 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/auth"
 )
 
 // Config is what the proxy needs to know. The fields named after a PgBouncer
 // parameter have its meaning.
 type Config struct {
 	Pool pool.Config
+
+	// AuthType is how clients prove who they are, Secrets what is known of their
+	// passwords, by user. For AuthPassword and AuthSCRAM a secret that is a
+	// password needs a verifier (auth.Secret.WithVerifier), so that no client
+	// makes the proxy compute one.
+	AuthType AuthType
+	Secrets  map[string]auth.Secret
 
 	// MaxClientConn bounds the client connections, those not yet logged in
 	// included.
@@ -28,7 +38,43 @@ type Config struct {
 	// of its replies for so long; 0 is never.
 	ClientStallTimeout time.Duration
 
-	// Entropy yields the secret cancel keys: crypto/rand.Reader, or a seeded
-	// source in a simulation.
+	// Entropy yields the secret cancel keys and nonces: crypto/rand.Reader, or a
+	// seeded source in a simulation.
 	Entropy io.Reader
+}
+
+// AuthType is how clients prove who they are, as PgBouncer's auth_type.
+type AuthType uint8
+
+const (
+	// AuthTrust believes clients of this machine and refuses others.
+	AuthTrust AuthType = iota
+	// AuthPassword asks for the password itself; PgBouncer calls it plain.
+	AuthPassword
+	// AuthMD5 asks for an md5 response, and by SCRAM those of whose password only
+	// a verifier is known.
+	AuthMD5
+	// AuthSCRAM is SCRAM-SHA-256.
+	AuthSCRAM
+)
+
+var authTypeNames = [...]string{AuthTrust: "trust", AuthPassword: "password", AuthMD5: "md5", AuthSCRAM: "scram-sha-256"}
+
+// String returns PostgreSQL's word for the type in pg_hba.conf.
+func (a AuthType) String() string { return authTypeNames[a] }
+
+// UnmarshalText implements encoding.TextUnmarshaler over PgBouncer's and
+// PostgreSQL's words.
+func (a *AuthType) UnmarshalText(text []byte) error {
+	word := strings.ToLower(string(text))
+	if word == "plain" {
+		word = authTypeNames[AuthPassword]
+	}
+	for i, name := range authTypeNames {
+		if word == name {
+			*a = AuthType(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("auth type %q: expected trust, password, md5 or scram-sha-256", text)
 }

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
 )
@@ -24,6 +26,11 @@ type Proxy struct {
 	byID     map[uint32]*session
 	lastID   uint32
 
+	// Authentication.
+	throttle       auth.Throttle
+	fakeSecret     []byte // makes the verifiers of users who do not exist; nil before the first
+	fakeIterations int    // as in the verifiers of those who do
+
 	// Shutdown.
 	draining bool
 	drained  func()
@@ -37,7 +44,7 @@ type Proxy struct {
 // New returns a proxy that runs on the loop. It logs to logger, which must not
 // block.
 func New(config Config, loop reactor.Loop, logger *slog.Logger) *Proxy {
-	return &Proxy{
+	p := &Proxy{
 		config: config,
 		loop:   loop,
 		logger: logger,
@@ -45,6 +52,13 @@ func New(config Config, loop reactor.Loop, logger *slog.Logger) *Proxy {
 		byID:   map[uint32]*session{},
 		stats:  Stats{ClientsClosed: map[string]uint64{}},
 	}
+	for _, secret := range config.Secrets {
+		if verifier := secret.Verifier(); verifier != nil {
+			p.fakeIterations = max(p.fakeIterations, verifier.Iterations)
+		}
+	}
+	p.fakeIterations = cmp.Or(p.fakeIterations, auth.DefaultIterations)
+	return p
 }
 
 // Accept begins a session on a connection that a client has opened.
@@ -139,6 +153,8 @@ func (p *Proxy) logEnd(s *session, reason endReason, cause string) {
 	database, user := "", ""
 	if s.pool != nil {
 		database, user = s.pool.Database, s.pool.User
+	} else if s.auth != nil {
+		database, user = s.auth.request.database, s.auth.request.user
 	}
 	log("client closed", "client", s.conn.RemoteAddr(), "id", s.id, "database", database, "user", user,
 		"reason", reason.String(), "cause", cause, "groups", s.groupsAnswered,

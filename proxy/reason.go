@@ -9,6 +9,7 @@ const (
 	endCancelRequest
 	endProtocol
 	endRefused
+	endAuthentication
 	endLoginTimeout
 	endStalled
 	endIdleTransaction
@@ -25,6 +26,7 @@ var endReasonNames = [endReasonCount]string{
 	endCancelRequest:   "cancel request",
 	endProtocol:        "protocol violation",
 	endRefused:         "login refused",
+	endAuthentication:  "authentication failed",
 	endLoginTimeout:    "login timeout",
 	endStalled:         "client stalled",
 	endIdleTransaction: "idle transaction timeout",

@@ -15,9 +15,10 @@ import (
 type sessionState uint8
 
 const (
-	stateStartup   sessionState = iota // awaits a startup packet
-	stateLoggingIn                     // awaits a server that says what to tell the client
-	stateReady                         // takes queries
+	stateStartup        sessionState = iota // awaits a startup packet
+	stateAuthenticating                     // awaits a proof
+	stateLoggingIn                          // awaits a server that says what to tell the client
+	stateReady                              // takes queries
 	stateEnded
 )
 
@@ -35,6 +36,7 @@ type session struct {
 	// Set by the startup packet.
 	state     sessionState
 	encrypted encryptionAsked
+	auth      *authentication // while it is under way
 	version   pgwire.ProtocolVersion
 	cancelKey []byte
 	pool      *pool.Pool
@@ -91,6 +93,8 @@ func (s *session) OnData(data []byte) (consumed int) {
 		switch s.state {
 		case stateStartup:
 			n = s.startup(data[consumed:])
+		case stateAuthenticating:
+			n = s.authenticationMessage(data[consumed:])
 		case stateLoggingIn:
 		case stateReady:
 			if len(s.again) == 0 {
@@ -383,6 +387,9 @@ func (s *session) end(reason endReason, cause string) {
 	s.state = stateEnded
 	p := s.proxy
 	p.loop.StopTimer(&s.timer)
+	if s.auth != nil {
+		p.loop.StopTimer(&s.auth.timer)
+	}
 	if s.pool != nil {
 		s.pool.Abandon(&s.waiter)
 		s.pool.ClientCount--

@@ -3,10 +3,10 @@ package proxy
 import (
 	"bytes"
 	"crypto/subtle"
-	"io"
 	"strings"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
 
@@ -75,11 +75,24 @@ func (s *session) begin(packet pgwire.Startup) {
 		s.refuseLogin(e)
 		return
 	}
-	if !s.conn.Local() {
+	switch {
+	case s.proxy.config.AuthType != AuthTrust:
+		s.authenticate(request)
+	case !s.conn.Local():
 		s.refuseLogin(fatalf(pgwire.InvalidAuthorization, "no authentication for client %s: expected a connection from this machine", s.conn.RemoteAddr()))
-		return
+	default:
+		s.admit(request, nil)
 	}
+}
+
+// admit goes on with a client who is who it says it is. keys are those with which
+// it has proved it, if it did so by them.
+func (s *session) admit(request startupRequest, keys *auth.Keys) {
+	s.auth = nil
 	s.pool = s.proxy.pools.Get(request.database, request.user)
+	if keys != nil {
+		s.pool.Learn(*keys)
+	}
 	s.pool.ClientCount++
 	s.login = s.pool.Settings(nil, request.settings...)
 	s.settings = s.login
@@ -194,8 +207,7 @@ func (s *session) welcome() {
 		keyBytes = 32
 	}
 	s.cancelKey = make([]byte, keyBytes)
-	if _, err := io.ReadFull(s.proxy.config.Entropy, s.cancelKey); err != nil {
-		s.fatal(endRefused, fatalf(pgwire.CannotConnectNow, "no random numbers for a cancel key: %v", err))
+	if !s.random(s.cancelKey) {
 		return
 	}
 	b := pgwire.AppendAuthenticationOk(s.proxy.scratch[:0])

@@ -26,7 +26,8 @@ type config struct {
 
 	Listen        listenAddress `env:"LISTEN" envDefault:"127.0.0.1:6432" meaning:"where the proxy takes PostgreSQL clients"`
 	UnixSocketDir folder        `env:"UNIX_SOCKET_DIR" meaning:"folder for a Unix-domain socket of the proxy; empty makes none"`
-	AuthType      authType      `env:"AUTH_TYPE" envDefault:"trust" meaning:"how clients prove who they are; trust is for loopback and Unix-domain sockets only"`
+	AuthType      authType      `env:"AUTH_TYPE" derived:"scram-sha-256 or trust" meaning:"how clients prove who they are: scram-sha-256, md5, password, or trust for this machine only; by default scram-sha-256 if there is an AUTH_FILE or a password in UPSTREAM_URL"`
+	AuthFile      authFile      `env:"AUTH_FILE" meaning:"users and passwords besides those of UPSTREAM_URL, as in PgBouncer's userlist.txt"`
 
 	PoolMode              poolMode `env:"POOL_MODE" envDefault:"transaction" meaning:"how long a client keeps a server: transaction, session or statement"`
 	DefaultPoolSize       positive `env:"DEFAULT_POOL_SIZE" envDefault:"20" meaning:"most servers for one pair of database and user"`

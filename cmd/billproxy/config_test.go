@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/proxy"
 )
 
 func TestDefaults(t *testing.T) {
@@ -32,7 +33,7 @@ func TestDefaults(t *testing.T) {
 		"ServerIdleTimeout":     {time.Duration(c.ServerIdleTimeout), 10 * time.Minute},
 		"ServerLifetime":        {time.Duration(c.ServerLifetime), time.Hour},
 		"ShutdownTimeout":       {time.Duration(c.ShutdownTimeout), 30 * time.Second},
-		"AuthType":              {c.AuthType, authTrust},
+		"AuthType":              {c.AuthType, authType{}},
 		"LogLevel":              {slog.Level(c.LogLevel), slog.LevelInfo},
 		"UpstreamURL":           {c.UpstreamURL, databaseURL("")},
 	} {
@@ -67,7 +68,13 @@ func TestValues(t *testing.T) {
 		{"LISTEN", "6432", ""},
 		{"LISTEN", "localhost:postgres", ""},
 		{"LISTEN", "localhost:70000", ""},
-		{"AUTH_TYPE", "md5", ""},
+		{"AUTH_TYPE", "md5", "md5"},
+		{"AUTH_TYPE", "SCRAM-SHA-256", "scram-sha-256"},
+		{"AUTH_TYPE", "plain", "password"}, // PgBouncer's word and PostgreSQL's
+		{"AUTH_TYPE", "password", "password"},
+		{"AUTH_TYPE", "trust", "trust"},
+		{"AUTH_TYPE", "any", ""},
+		{"AUTH_FILE", "/etc/userlist.txt", "/etc/userlist.txt"},
 		{"LOG_FORMAT", "JSON", "json"},
 		{"LOG_FORMAT", "xml", ""},
 		{"LOG_LEVEL", "WARN", "warn"},
@@ -177,19 +184,23 @@ func TestTrustIsForLoopbackOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = checkTrust(t.Context(), c)
+		err = checkTrust(t.Context(), c, proxy.AuthTrust)
 		if _, ok := errors.AsType[*configError](err); err == nil != allowed || err != nil && !ok {
 			t.Errorf("%s: %v", address, err)
+		}
+		if err := checkTrust(t.Context(), c, proxy.AuthSCRAM); err != nil {
+			t.Errorf("%s with passwords: %v", address, err)
 		}
 	}
 }
 
 func TestUpstream(t *testing.T) {
 	t.Setenv("PGSSLMODE", "")
+	t.Setenv("PGPASSWORD", "")
 	for _, test := range []struct{ url, address, proxyURL, problem string }{
 		{
 			url: "postgres://billing:pw@db.example:5433/money?sslmode=disable", address: "tcp db.example:5433",
-			proxyURL: "postgres://billing@127.0.0.1:1/money?sslmode=disable",
+			proxyURL: "postgres://billing:pw@127.0.0.1:1/money?sslmode=disable",
 		},
 		{url: "postgres://billing@localhost/", address: "tcp localhost:5432", proxyURL: "postgres://billing@127.0.0.1:1/billing?sslmode=disable"},
 		{url: "postgres:///a?host=/run/pg&port=7&user=b", address: "unix /run/pg/.s.PGSQL.7", proxyURL: "postgres://b@127.0.0.1:1/a?sslmode=disable"},
@@ -212,7 +223,7 @@ func TestUpstream(t *testing.T) {
 		if got := to.address.Network + " " + to.address.Address; got != test.address {
 			t.Errorf("%s: address %s, want %s", test.url, got, test.address)
 		}
-		if got := to.proxyURL("127.0.0.1:1"); got != test.proxyURL {
+		if got := to.proxyURL("127.0.0.1:1", to.login.Password); got != test.proxyURL {
 			t.Errorf("%s: proxy URL %s, want %s", test.url, got, test.proxyURL)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
 	"github.com/billproxy/billproxy/migrations"
+	"github.com/billproxy/billproxy/proxy"
 )
 
 const (
@@ -31,6 +32,9 @@ func runDev(ctx context.Context, e *environment) error {
 	}
 	if len(e.config.APIKeys) == 0 {
 		e.config.APIKeys = keyList{devAPIKey}
+	}
+	if e.config.AuthFile == "" && !e.config.AuthType.set {
+		e.config.AuthType = authType{true, proxy.AuthTrust} // whatever DATABASE_URL says
 	}
 	s, err := openSidecar(ctx, e.config, e.logger, e.logs, parts{proxy: true, api: true})
 	if err != nil {

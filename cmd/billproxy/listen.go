@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+
+	"github.com/billproxy/billproxy/proxy"
 )
 
 // listenError turns the failure to listen on the address of a variable into a
@@ -20,8 +22,8 @@ func listenError(variable string, address listenAddress, err error) error {
 
 // checkTrust refuses to trust clients of other machines: with AUTH_TYPE trust
 // whoever connects is who they say they are.
-func checkTrust(ctx context.Context, c *config) error {
-	if c.AuthType != authTrust {
+func checkTrust(ctx context.Context, c *config, authType proxy.AuthType) error {
+	if authType != proxy.AuthTrust {
 		return nil
 	}
 	host, _, err := net.SplitHostPort(string(c.Listen))
@@ -29,7 +31,7 @@ func checkTrust(ctx context.Context, c *config) error {
 		return err
 	}
 	refusal := newConfigError("%sLISTEN is %q: expected a loopback address such as 127.0.0.1:6432, "+
-		"because %sAUTH_TYPE trust lets in whoever connects", variablePrefix, string(c.Listen), variablePrefix)
+		"because %sAUTH_TYPE trust, the default without passwords, lets in whoever connects", variablePrefix, string(c.Listen), variablePrefix)
 	if host == "" {
 		return refusal
 	}

@@ -22,6 +22,8 @@ type proxyService struct {
 	address   string // bound, "host:port"
 	logger    *slog.Logger
 
+	authentication authentication
+
 	// Static after start; the proxy's methods are the loop's to call.
 	upstream upstream
 	proxy    *proxy.Proxy
@@ -31,7 +33,11 @@ type proxyService struct {
 
 // listenProxy binds the proxy's addresses. Clients are accepted after start.
 func listenProxy(ctx context.Context, c *config, logger *slog.Logger) (*proxyService, error) {
-	if err := checkTrust(ctx, c); err != nil {
+	authentication, err := readAuthentication(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTrust(ctx, c, authentication.authType); err != nil {
 		return nil, err
 	}
 	if err := raiseDescriptorLimit(c, logger); err != nil {
@@ -41,7 +47,7 @@ func listenProxy(ctx context.Context, c *config, logger *slog.Logger) (*proxySer
 	if err != nil {
 		return nil, err
 	}
-	s := &proxyService{engine: engine, logger: logger, done: make(chan struct{})}
+	s := &proxyService{engine: engine, logger: logger, authentication: authentication, done: make(chan struct{})}
 	if err := s.listen(ctx, reactor.Address{Network: "tcp", Address: string(c.Listen)}); err != nil {
 		s.close()
 		return nil, listenError("LISTEN", c.Listen, err)
@@ -75,9 +81,16 @@ func (s *proxyService) listen(ctx context.Context, address reactor.Address) erro
 func (s *proxyService) close() { s.engine.Stop() }
 
 // start runs the loop, until stop. failed is told if it ends by itself.
-func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed chan<- error) {
-	s.upstream = to
-	s.proxy = proxy.New(proxyConfig(c, to), s.engine, s.logger)
+func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed chan<- error) error {
+	clients, err := s.authentication.clients(to)
+	if err != nil {
+		return err
+	}
+	config := proxyConfig(c, to)
+	config.AuthType, config.Secrets = s.authentication.authType, clients
+	config.Pool.Secrets = s.authentication.servers(to)
+	s.upstream = to.withPassword(s.authentication.users[to.user].Password())
+	s.proxy = proxy.New(config, s.engine, s.logger)
 	go func() {
 		// A signal begins an orderly stop; it does not cut connections.
 		s.err = s.engine.Run(context.WithoutCancel(ctx))
@@ -87,8 +100,10 @@ func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed
 		}
 	}()
 	for _, listener := range s.listeners {
-		s.logger.Info("proxy listening", "address", listener.Addr().String(), "upstream", to.address.String())
+		s.logger.Info("proxy listening", "address", listener.Addr().String(), "upstream", to.address.String(),
+			"auth_type", config.AuthType.String())
 	}
+	return nil
 }
 
 // stop accepts no more clients, lets transactions finish until ctx ends, and
@@ -160,6 +175,7 @@ func proxyConfig(c *config, to upstream) proxy.Config {
 			SharedReads:           bool(c.SharedReads),
 			SharedDepth:           int(c.SharedDepth),
 			Random:                mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
+			Entropy:               rand.Reader,
 		},
 		MaxClientConn:          int(c.MaxClientConn),
 		ClientLoginTimeout:     time.Duration(c.ClientLoginTimeout),

@@ -76,11 +76,11 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 	}
 	if s.http != nil {
 		if apiURL == "" {
-			address := reachable(string(s.config.Listen))
+			address, password := reachable(string(s.config.Listen)), to.login.Password
 			if s.proxy != nil {
-				address = s.proxy.address
+				address, password = s.proxy.address, s.proxy.authentication.apiPassword(to)
 			}
-			apiURL = to.proxyURL(address)
+			apiURL = to.proxyURL(address, password)
 		}
 		if len(s.config.APIKeys) == 0 {
 			return unsetVariable("API_KEYS", &s.config.APIKeys)
@@ -103,7 +103,9 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 			// The loop's thread always finds a processor, however busy the API is.
 			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 		}
-		s.proxy.start(ctx, s.config, to, s.failed)
+		if err := s.proxy.start(ctx, s.config, to, s.failed); err != nil {
+			return err
+		}
 		about := proxyDescription{s.proxy.address, to, int(s.config.MaxDBConnections)}
 		s.admin.start(newAdminHandler(s.proxy, about, s.logs), s.logger, s.failed)
 	}

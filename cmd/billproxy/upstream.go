@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/url"
 	"strconv"
@@ -50,9 +51,22 @@ func parseUpstream(u databaseURL) (upstream, error) {
 	return upstream{reactor.Address{Network: network, Address: address}, config.User, database, config}, nil
 }
 
-// check logs in to the server directly, as its URL says.
+// withPassword is the upstream with a password for its URL, if that has none.
+func (u upstream) withPassword(password string) upstream {
+	if u.login.Password == "" {
+		u.login = u.login.Copy()
+		u.login.Password = password
+	}
+	return u
+}
+
+// check logs in to the server directly, as its URL says. Where only the clients know
+// passwords, it is enough that the server asks for one.
 func (u upstream) check(ctx context.Context) error {
 	conn, err := pgconn.ConnectConfig(ctx, u.login)
+	if failure, ok := errors.AsType[*pgconn.PgError](err); ok && failure.Code == "28P01" && u.login.Password == "" {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -60,9 +74,12 @@ func (u upstream) check(ctx context.Context) error {
 }
 
 // proxyURL leads to the upstream's database through a proxy at address.
-func (u upstream) proxyURL(address string) string {
+func (u upstream) proxyURL(address, password string) string {
 	through := url.URL{
 		Scheme: "postgres", User: url.User(u.user), Host: address, Path: "/" + u.database, RawQuery: "sslmode=disable",
+	}
+	if password != "" {
+		through.User = url.UserPassword(u.user, password)
 	}
 	return through.String()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/proxy"
 )
 
 // variable is the type of a field of config: how its text is read, described and
@@ -200,21 +201,34 @@ func (o *onOff) kind() string     { return "word" }
 func (o *onOff) expected() string { return "on or off" }
 
 // authType is PgBouncer's auth_type: how clients prove who they are.
-type authType string
-
-const authTrust authType = "trust"
-
-func (a *authType) UnmarshalText(text []byte) error {
-	*a = authType(text)
-	if *a != authTrust {
-		return errors.New("unknown auth type")
-	}
-	return nil
+type authType struct {
+	set   bool // else it depends on other variables
+	value proxy.AuthType
 }
 
-func (a *authType) String() string   { return string(*a) }
+func (a *authType) UnmarshalText(text []byte) error {
+	a.set = true
+	return a.value.UnmarshalText(text)
+}
+
+func (a *authType) String() string {
+	if !a.set {
+		return ""
+	}
+	return a.value.String()
+}
 func (a *authType) kind() string     { return "word" }
-func (a *authType) expected() string { return "trust, the only type so far" }
+func (a *authType) expected() string { return "trust, password, md5 or scram-sha-256" }
+
+// authFile is the path of PgBouncer's auth_file.
+type authFile string
+
+func (f *authFile) UnmarshalText(text []byte) error { *f = authFile(text); return nil }
+func (f *authFile) String() string                  { return string(*f) }
+func (f *authFile) kind() string                    { return "file" }
+func (f *authFile) expected() string {
+	return `a file of lines "user" "password", as PgBouncer's userlist.txt`
+}
 
 // logFormat is how log lines are written.
 type logFormat string

@@ -13,9 +13,43 @@ func AppendHeader(b []byte, messageType byte, bodyBytes int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, messageType), uint32(4+bodyBytes))
 }
 
+// AppendAuthentication appends what a server says to authenticate a client; data is
+// what follows the method.
+func AppendAuthentication(b []byte, method AuthenticationMethod, data string) []byte {
+	b = AppendHeader(b, Authentication, 4+len(data))
+	b = binary.BigEndian.AppendUint32(b, uint32(method))
+	return append(b, data...)
+}
+
 // AppendAuthenticationOk appends the message that ends authentication.
-func AppendAuthenticationOk(b []byte) []byte {
-	return append(b, Authentication, 0, 0, 0, 8, 0, 0, 0, 0)
+func AppendAuthenticationOk(b []byte) []byte { return AppendAuthentication(b, AuthenticationOK, "") }
+
+// AppendPassword appends the answer to AuthenticationCleartext or AuthenticationMD5.
+func AppendPassword(b []byte, password string) []byte {
+	b = AppendHeader(b, Password, len(password)+1)
+	return append(append(b, password...), 0)
+}
+
+// AppendSASLInitialResponse appends the answer to AuthenticationSASL.
+func AppendSASLInitialResponse(b []byte, mechanism, data string) []byte {
+	b = AppendHeader(b, Password, len(mechanism)+1+4+len(data))
+	b = append(append(b, mechanism...), 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	return append(b, data...)
+}
+
+// AppendSASLResponse appends the answer to AuthenticationSASLContinue.
+func AppendSASLResponse(b []byte, data string) []byte {
+	return append(AppendHeader(b, Password, len(data)), data...)
+}
+
+// ParseSASLInitialResponse reads the body of an answer to AuthenticationSASL.
+func ParseSASLInitialResponse(body []byte) (mechanism string, data []byte, err error) {
+	name, rest, ok := CString(body)
+	if !ok || len(rest) < 4 || int64(binary.BigEndian.Uint32(rest)) != int64(len(rest)-4) {
+		return "", nil, protocolErrorf("malformed SASLInitialResponse message")
+	}
+	return string(name), rest[4:], nil
 }
 
 // AppendNegotiateProtocolVersion appends the answer to a client that asked for a

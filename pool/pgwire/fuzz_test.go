@@ -102,6 +102,21 @@ func FuzzStartup(f *testing.F) {
 	})
 }
 
+func FuzzSASLInitialResponse(f *testing.F) {
+	f.Add([]byte("SCRAM-SHA-256\x00\x00\x00\x00\x01n"))
+	f.Add([]byte("SCRAM-SHA-256\x00\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		mechanism, data, err := pgwire.ParseSASLInitialResponse(body)
+		if err != nil {
+			checkProtocolError(t, err)
+			return
+		}
+		if again := pgwire.AppendSASLInitialResponse(nil, mechanism, string(data)); string(again[pgwire.HeaderBytes:]) != string(body) {
+			t.Fatalf("%q was understood as %q", body, again)
+		}
+	})
+}
+
 func FuzzParseError(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("SFATAL\x00VFATAL\x00C57P01\x00Mgone\x00Dd\x00Hh\x00Rr\x00\x00"))

@@ -3,6 +3,7 @@ package pgwire
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
 )
 
 // Types of frontend messages, that is, messages to PostgreSQL.
@@ -65,6 +66,43 @@ const (
 	TxActive TxStatus = 'T' // in a transaction block
 	TxFailed TxStatus = 'E' // in a failed transaction block: only its end is accepted
 )
+
+// AuthenticationMethod is the first field of an Authentication message: what the
+// client is asked for.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-AUTHENTICATIONOK
+type AuthenticationMethod uint32
+
+// The methods.
+const (
+	AuthenticationOK           AuthenticationMethod = 0
+	AuthenticationCleartext    AuthenticationMethod = 3
+	AuthenticationMD5          AuthenticationMethod = 5
+	AuthenticationGSS          AuthenticationMethod = 7
+	AuthenticationGSSContinue  AuthenticationMethod = 8
+	AuthenticationSSPI         AuthenticationMethod = 9
+	AuthenticationSASL         AuthenticationMethod = 10
+	AuthenticationSASLContinue AuthenticationMethod = 11
+	AuthenticationSASLFinal    AuthenticationMethod = 12
+)
+
+// String returns PostgreSQL's name for the method in pg_hba.conf.
+func (m AuthenticationMethod) String() string {
+	switch m {
+	case AuthenticationOK:
+		return "trust"
+	case AuthenticationCleartext:
+		return "password"
+	case AuthenticationMD5:
+		return "md5"
+	case AuthenticationGSS, AuthenticationGSSContinue:
+		return "gss"
+	case AuthenticationSSPI:
+		return "sspi"
+	case AuthenticationSASL, AuthenticationSASLContinue, AuthenticationSASLFinal:
+		return "scram-sha-256"
+	}
+	return strconv.FormatUint(uint64(m), 10)
+}
 
 // HeaderBytes is the size of a message's type and length.
 const HeaderBytes = 5

@@ -23,6 +23,23 @@ func TestAppendBackend(t *testing.T) {
 		want pgproto3.BackendMessage
 	}{
 		{"AuthenticationOk", pgwire.AppendAuthenticationOk(nil), &pgproto3.AuthenticationOk{}},
+		{"AuthenticationCleartextPassword", pgwire.AppendAuthentication(nil, pgwire.AuthenticationCleartext, ""), &pgproto3.AuthenticationCleartextPassword{}},
+		{
+			"AuthenticationMD5Password", pgwire.AppendAuthentication(nil, pgwire.AuthenticationMD5, "salt"),
+			&pgproto3.AuthenticationMD5Password{Salt: [4]byte{'s', 'a', 'l', 't'}},
+		},
+		{
+			"AuthenticationSASL", pgwire.AppendAuthentication(nil, pgwire.AuthenticationSASL, "SCRAM-SHA-256\x00\x00"),
+			&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}},
+		},
+		{
+			"AuthenticationSASLContinue", pgwire.AppendAuthentication(nil, pgwire.AuthenticationSASLContinue, "r=x"),
+			&pgproto3.AuthenticationSASLContinue{Data: []byte("r=x")},
+		},
+		{
+			"AuthenticationSASLFinal", pgwire.AppendAuthentication(nil, pgwire.AuthenticationSASLFinal, "v=x"),
+			&pgproto3.AuthenticationSASLFinal{Data: []byte("v=x")},
+		},
 		{"ParameterStatus", pgwire.AppendParameterStatus(nil, "TimeZone", "UTC"), &pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}},
 		{"ParameterStatus empty", pgwire.AppendParameterStatus(nil, "application_name", ""), &pgproto3.ParameterStatus{Name: "application_name"}},
 		{
@@ -93,6 +110,45 @@ func TestAppendFrontend(t *testing.T) {
 			}
 			checkFrame(t, pgwire.PeekFrontend, test.got)
 		})
+	}
+}
+
+// TestAppendPassword: the same for the messages that are told apart by what the server
+// has asked for.
+func TestAppendPassword(t *testing.T) {
+	for _, test := range []struct {
+		got    []byte
+		method uint32
+		want   pgproto3.FrontendMessage
+	}{
+		{pgwire.AppendPassword(nil, "pä ss"), pgproto3.AuthTypeCleartextPassword, &pgproto3.PasswordMessage{Password: "pä ss"}},
+		{
+			pgwire.AppendSASLInitialResponse(nil, "SCRAM-SHA-256", "n,,n=,r=x"), pgproto3.AuthTypeSASL,
+			&pgproto3.SASLInitialResponse{AuthMechanism: "SCRAM-SHA-256", Data: []byte("n,,n=,r=x")},
+		},
+		{pgwire.AppendSASLResponse(nil, "c=biws"), pgproto3.AuthTypeSASLContinue, &pgproto3.SASLResponse{Data: []byte("c=biws")}},
+	} {
+		backend := pgproto3.NewBackend(pgproto3.NewChunkReader(bytes.NewReader(test.got)), nil)
+		if err := backend.SetAuthType(test.method); err != nil {
+			t.Fatal(err)
+		}
+		got, err := backend.Receive()
+		if err != nil || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("pgproto3 reads %+v, %v, want %+v", got, err, test.want)
+		}
+		checkFrame(t, pgwire.PeekFrontend, test.got)
+	}
+}
+
+func TestParseSASLInitialResponse(t *testing.T) {
+	b := pgwire.AppendSASLInitialResponse(nil, "SCRAM-SHA-256", "n,,n=,r=x")
+	mechanism, data, err := pgwire.ParseSASLInitialResponse(b[pgwire.HeaderBytes:])
+	if mechanism != "SCRAM-SHA-256" || string(data) != "n,,n=,r=x" || err != nil {
+		t.Errorf("%q, %q, %v", mechanism, data, err)
+	}
+	for _, body := range []string{"", "a", "a\x00", "a\x00\x00\x00\x00", "a\x00\x00\x00\x00\x01", "a\x00\xff\xff\xff\xff", "a\x00\x00\x00\x00\x01xy"} {
+		_, _, err := pgwire.ParseSASLInitialResponse([]byte(body))
+		checkProtocolError(t, err)
 	}
 }
 

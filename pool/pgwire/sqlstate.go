@@ -11,6 +11,7 @@ const (
 	ProtocolViolation          SQLState = "08P01"
 	FeatureNotSupported        SQLState = "0A000"
 	InvalidAuthorization       SQLState = "28000"
+	InvalidPassword            SQLState = "28P01"
 	ReadOnlyTransaction        SQLState = "25006"
 	IdleInTransactionTimeout   SQLState = "25P03"
 	UndefinedStatement         SQLState = "26000"

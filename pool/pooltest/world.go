@@ -17,6 +17,9 @@ type World struct {
 	delivered []byte // what OnData is shown; overwritten after the call
 	settling  bool
 
+	// Works is how many times background work was asked for.
+	Works int
+
 	// Dials are those that the test has not answered, oldest first. OnDial, if
 	// it is set, answers them instead, in Settle.
 	Dials  []*Dial
@@ -42,6 +45,15 @@ func (w *World) StopTimer(t *reactor.Timer) { w.timers.Stop(t) }
 func (w *World) Post(fn func()) bool {
 	w.posted = append(w.posted, fn)
 	return true
+}
+
+// Work implements reactor.Loop: in Settle, after what is being handled.
+func (w *World) Work(fn, done func()) {
+	w.Works++
+	w.Post(func() {
+		fn()
+		w.Post(done)
+	})
 }
 
 // Dial implements reactor.Loop.

@@ -79,6 +79,7 @@ type Engine struct {
 	poller  poller
 	mailbox mailbox
 	workers sync.WaitGroup // every goroutine the engine started
+	working chan struct{}  // holds a token while the function of a Work runs
 	state   atomic.Int32
 	stop    atomic.Bool
 
@@ -144,6 +145,7 @@ func New(options Options) (*Engine, error) {
 		options:   options,
 		scratch:   make([]byte, headroomBytes+readChunkBytes),
 		listeners: make(map[*Listener]struct{}),
+		working:   make(chan struct{}, 1),
 		readable:  worklist{member: inReadable},
 		redeliver: worklist{member: inRedeliver},
 		failed:    worklist{member: inFailed},
@@ -186,14 +188,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	unwatch := context.AfterFunc(ctx, e.Stop)
-	defer unwatch()
 	e.ctx, e.start = ctx, time.Now()
 
 	var err error
 	for !e.stop.Load() && err == nil {
 		err = e.batch()
 	}
-	unwatch() // cancel would have it call Stop in a goroutine that outlives Run
+	unwatch() // or the end of ctx starts a goroutine that calls Stop
 	cancel()
 	e.shutdown()
 	if err != nil {

@@ -106,6 +106,12 @@ type Loop interface {
 	// error (then the result is ignored). A nil handler closes the connection.
 	Dial(address Address, timeout time.Duration, done func(Conn, error) Handler)
 
+	// Work runs fn in the background, one such at a time, and then done on the
+	// loop: for what computes for milliseconds, such as the hash of a password.
+	// fn must not touch what the loop owns. If the loop ends first, done is not
+	// called, and perhaps not fn.
+	Work(fn, done func())
+
 	// Post runs fn on the loop, after what is being handled. It may be called
 	// from any goroutine and never blocks. It reports false, and drops fn, if
 	// the loop has ended.

@@ -221,6 +221,9 @@ func (w *World) Post(fn func()) bool {
 	return true
 }
 
+// Work implements reactor.Loop. No scenario has passwords to be hashed yet.
+func (w *World) Work(func(), func()) { w.fail("background work was asked for") }
+
 // Dial implements reactor.Loop: the scripted PostgreSQL answers, or the network
 // does.
 func (w *World) Dial(address reactor.Address, timeout time.Duration, done func(reactor.Conn, error) reactor.Handler) {

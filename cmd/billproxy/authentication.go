@@ -1,0 +1,135 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/billproxy/billproxy/pool/auth"
+	"github.com/billproxy/billproxy/proxy"
+)
+
+// authentication is how clients prove to the proxy, and the proxy to PostgreSQL,
+// who they are.
+type authentication struct {
+	authType proxy.AuthType
+	users    map[string]auth.Secret // of AUTH_FILE
+}
+
+// readAuthentication decides what AUTH_TYPE leaves open, and reads AUTH_FILE.
+func readAuthentication(c *config) (authentication, error) {
+	users, err := c.AuthFile.read()
+	if err != nil {
+		return authentication{}, err
+	}
+	a := authentication{authType: c.AuthType.value, users: users}
+	switch {
+	case c.AuthType.set:
+	case c.AuthFile != "":
+		a.authType = proxy.AuthSCRAM
+	case c.UpstreamURL != "":
+		to, err := parseUpstream(c.UpstreamURL)
+		if err != nil {
+			return authentication{}, err
+		}
+		if to.login.Password != "" {
+			// Whoever knows the password of the server gets in, nobody else.
+			a.authType = proxy.AuthSCRAM
+		}
+	}
+	return a, nil
+}
+
+// servers is with what the proxy logs in: the password of the URL goes before that
+// of the file.
+func (a authentication) servers(to upstream) map[string]auth.Secret {
+	secrets := map[string]auth.Secret{}
+	maps.Copy(secrets, a.users)
+	if password := to.login.Password; password != "" {
+		secrets[to.user] = auth.PasswordSecret(password)
+	}
+	return secrets
+}
+
+// clients is with what clients log in: the file goes before the URL.
+func (a authentication) clients(to upstream) (map[string]auth.Secret, error) {
+	if a.authType == proxy.AuthTrust {
+		return nil, nil
+	}
+	secrets := a.servers(to)
+	maps.Copy(secrets, a.users)
+	if a.authType == proxy.AuthMD5 {
+		return secrets, nil
+	}
+	return secrets, addVerifiers(secrets)
+}
+
+// apiPassword is with what the API logs in to the proxy as the user of the URL.
+func (a authentication) apiPassword(to upstream) string {
+	if password := a.users[to.user].Password(); password != "" {
+		return password
+	}
+	return to.login.Password
+}
+
+// addVerifiers makes a verifier of every password. It takes milliseconds for each,
+// which is why no client may cause it.
+func addVerifiers(secrets map[string]auth.Secret) error {
+	var mu sync.Mutex
+	var hashing sync.WaitGroup
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for user, secret := range maps.Clone(secrets) {
+		salt := make([]byte, auth.SaltBytes)
+		if _, err := io.ReadFull(rand.Reader, salt); err != nil {
+			return fmt.Errorf("no random numbers: %w", err)
+		}
+		slots <- struct{}{}
+		hashing.Go(func() {
+			secret = secret.WithVerifier(salt, auth.DefaultIterations)
+			mu.Lock()
+			secrets[user] = secret
+			mu.Unlock()
+			<-slots
+		})
+	}
+	hashing.Wait()
+	return nil
+}
+
+// othersMayReadOrWrite are the bits of a file's mode that a file of passwords must
+// not have.
+const othersMayReadOrWrite = 0o006
+
+// read returns the users of the file; none if the path is empty.
+func (f *authFile) read() (map[string]auth.Secret, error) {
+	if *f == "" {
+		return nil, nil
+	}
+	name := variablePrefix + "AUTH_FILE"
+	file, err := os.Open(string(*f))
+	if err != nil {
+		return nil, newConfigError("%s: %v: expected %s", name, err, f.expected())
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, newConfigError("%s: %v", name, err)
+	}
+	if mode := info.Mode(); mode.Perm()&othersMayReadOrWrite != 0 {
+		return nil, newConfigError("%s: %s has mode %04o: expected a file that not everybody may read, such as one of mode 0600",
+			name, string(*f), mode.Perm())
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return nil, newConfigError("%s: %v: expected %s", name, err, f.expected())
+	}
+	users, err := auth.ParseUserlist(string(text))
+	if err != nil {
+		return nil, newConfigError("%s: %s: %v", name, string(*f), err)
+	}
+	return users, nil
+}
