@@ -252,3 +252,55 @@ func TestAbortWithinData(t *testing.T) {
 		}
 	})
 }
+
+func TestRetractAndHold(t *testing.T) {
+	forEngines(t, func(t *testing.T, l *loop) {
+		var c reactor.Conn
+		client, _ := l.pair(func(conn reactor.Conn) reactor.Handler {
+			c = conn
+			return &handler{}
+		})
+		want := func(text string) {
+			t.Helper()
+			got := make([]byte, len(text))
+			if _, err := io.ReadFull(client, got); err != nil || string(got) != text {
+				t.Fatalf("got %q, %v; want %q", got, err, text)
+			}
+		}
+		l.do(func() {
+			c.Write([]byte("said"))
+			c.Write([]byte("unsaid"))
+			if c.Retract(11) {
+				t.Error("took back more than was written")
+			}
+			if !c.Retract(6) {
+				t.Error("could not take back what was not sent")
+			}
+		})
+		want("said")
+		l.do(func() {
+			if c.Retract(1) {
+				t.Error("took back what was sent")
+			}
+			c.Hold(true)
+			c.Write([]byte("held"))
+		})
+		l.do(func() { // in a later batch
+			if c.BufferedBytes() < 4 {
+				t.Errorf("%d bytes are queued, want all 4 that are held", c.BufferedBytes())
+			}
+			if !c.Retract(4) {
+				t.Error("could not take back all")
+			}
+			c.Write([]byte("sent"))
+			c.Hold(false)
+		})
+		want("sent")
+		l.do(func() {
+			c.Hold(true)
+			c.Write([]byte("last words"))
+			c.Close()
+		})
+		want("last words")
+	})
+}
