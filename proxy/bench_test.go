@@ -77,6 +77,86 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// batched is clients whose reads go to the only server in one batch.
+type batched struct {
+	f        *fixture
+	server   *pooltest.Conn
+	clients  []*client
+	request  []byte
+	received int // bytes that have reached the clients
+}
+
+// batch returns clients of which each sends a group, in words, that the server answers
+// in words, all but the end.
+func batch(tb testing.TB, request, reply []string) *batched {
+	tb.Helper()
+	r := &batched{f: newFixture(tb, oneServer, sharedReads), request: pooltest.Frontend(request...)}
+	var answer []byte
+	for range 8 {
+		c := r.f.login()
+		c.prepare("s", "select 1")
+		for range 3 {
+			c.send("B||s", "E|", "S")
+			c.send(request...)
+		}
+		c.conn.Sent()
+		c.conn.OnSent = func(b []byte) { r.received += len(b) }
+		r.clients = append(r.clients, c)
+		answer = append(answer, pooltest.Backend(reply...)...)
+	}
+	answer = append(answer, pooltest.Backend("Z|I")...)
+	r.server = r.f.server().Conn
+	r.server.OnSent = func([]byte) { r.server.Feed(answer) }
+	for range 100 {
+		r.round()
+	}
+	if r.received == 0 || r.f.stats().GroupsRunAgain > 0 {
+		tb.Fatalf("%d bytes reached the clients, stats %+v", r.received, r.f.stats())
+	}
+	return r
+}
+
+func (r *batched) round() {
+	r.server.Stall()
+	for _, c := range r.clients {
+		c.conn.Feed(r.request)
+	}
+	r.f.world.Settle()
+	r.server.Flow()
+	r.f.world.Settle()
+}
+
+var (
+	preparedJoined = []string{"2", "T|c", "D|1", "C|SELECT 1"}
+	simpleJoined   = []string{"1", "2", "T|c", "D|1", "C|SELECT 1"}
+)
+
+func TestBatchDoesNotAllocate(t *testing.T) {
+	for name, r := range map[string]*batched{
+		"prepared": batch(t, preparedGroup, preparedJoined),
+		"simple":   batch(t, simpleGroup, simpleJoined),
+	} {
+		if n := testing.AllocsPerRun(1000, r.round); n != 0 {
+			t.Errorf("%s: %v allocations per batch, want 0", name, n)
+		}
+	}
+}
+
+// BenchmarkBatchPrepared and BenchmarkBatchSimple are eight reads that share a Sync.
+func BenchmarkBatchPrepared(b *testing.B) { benchmarkBatch(b, preparedGroup, preparedJoined) }
+
+// BenchmarkBatchSimple is the same with simple queries.
+func BenchmarkBatchSimple(b *testing.B) { benchmarkBatch(b, simpleGroup, simpleJoined) }
+
+func benchmarkBatch(b *testing.B, request, reply []string) {
+	b.Helper()
+	r := batch(b, request, reply)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.round()
+	}
+}
+
 func benchmarkRelay(b *testing.B, request, reply []string, changes ...func(*Config)) {
 	b.Helper()
 	r := relay(b, request, reply, changes...)
