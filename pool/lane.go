@@ -71,7 +71,7 @@ func (p *Pool) lane(settings *Settings, expected time.Duration, joinable bool) *
 		if s.sharedFor != settings || s.stopped || s.groups.count+s.reserved >= p.config.SharedDepth || s.crowded() {
 			continue
 		}
-		if joinable && s.open(expected) {
+		if joinable && len(p.lanes) >= minLanes && s.open(expected) {
 			return s
 		}
 		if best == nil || s.work < best.work {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -33,6 +34,7 @@ type epoll struct {
 	engine *Engine
 	fd     int
 	wakeFD int
+	spare  bool // there are processors for other goroutines
 	events [eventBatch]syscall.EpollEvent
 	ready  int
 
@@ -50,7 +52,7 @@ func newEpoll(e *Engine) (poller, error) {
 		syscall.Close(fd)
 		return nil, os.NewSyscallError("eventfd2", errno)
 	}
-	p := &epoll{engine: e, fd: fd, wakeFD: int(wakeFD)}
+	p := &epoll{engine: e, fd: fd, wakeFD: int(wakeFD), spare: runtime.GOMAXPROCS(0) > 1}
 	// Edge-triggered, the counter need never be read.
 	if err := p.control(syscall.EPOLL_CTL_ADD, p.wakeFD, epollIn|epollEdge, wakeSlot, 0); err != nil {
 		p.close()
@@ -87,8 +89,7 @@ func (p *epoll) wait() error {
 		uintptr(unsafe.Pointer(&p.events)), eventBatch, 0, 0, 0)
 	if n == 0 || errno == syscall.EINTR {
 		if timeout := p.engine.timeout(); timeout != 0 && p.engine.mailbox.sleep() {
-			n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
-				uintptr(unsafe.Pointer(&p.events)), eventBatch, milliseconds(timeout), 0, 0)
+			n, errno = p.sleep(timeout)
 			p.engine.mailbox.awake()
 		}
 	}
@@ -101,6 +102,27 @@ func (p *epoll) wait() error {
 		return os.NewSyscallError("epoll_pwait", errno)
 	}
 	return nil
+}
+
+// sleep waits for events. While there is traffic the next is seldom far: for its first
+// millisecond the scheduler is not told. If it were, its monitor would take the
+// processor away after 20 µs, and poll every 20 µs for as long as it finds that to do,
+// which at a few clients costs more than the work. A processor is left for other
+// goroutines, and the signal with which the collector stops the world ends the wait.
+func (p *epoll) sleep(timeout time.Duration) (n uintptr, errno syscall.Errno) {
+	if p.spare {
+		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
+			uintptr(unsafe.Pointer(&p.events)), eventBatch, 1, 0, 0)
+		if n != 0 || errno != 0 {
+			return n, errno
+		}
+		if timeout = p.engine.timeout(); timeout == 0 {
+			return 0, 0
+		}
+	}
+	n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
+		uintptr(unsafe.Pointer(&p.events)), eventBatch, milliseconds(timeout), 0, 0)
+	return n, errno
 }
 
 // milliseconds rounds up, so that a timer is due when the wait for it is over.
