@@ -148,15 +148,17 @@ func (s *Server) nextAnswered() {
 	}
 }
 
-// holdBatched keeps replies until the batch has ended. If they are too long everybody
-// asks again: nothing of a batch is passed on before its end.
-func (s *Server) holdBatched(b []byte) {
-	if len(s.held)+len(b) <= maxHeldBytes {
+// holdBatched keeps replies to a group until the batch has ended. If they are too long
+// everybody asks again: nothing of a batch is passed on before its end.
+func (s *Server) holdBatched(g *group, b []byte) {
+	switch {
+	case g.again != AgainNot:
+	case len(s.held)+len(b) <= maxHeldBytes:
 		s.held = append(s.held, b...)
-		return
+	default:
+		g.timed.caution = batchCaution
+		s.breakBatch()
 	}
-	s.answered().timed.caution = batchCaution
-	s.breakBatch()
 }
 
 // breakBatch has every group of the batch run again.

@@ -118,10 +118,10 @@ func (s *Server) pass(b []byte) {
 	if g := s.answered(); g != nil {
 		client = g.client
 		switch {
-		case client == nil, g.again != AgainNot && s.batched():
+		case client == nil:
 			return
 		case s.batched():
-			s.holdBatched(b)
+			s.holdBatched(g, b)
 			return
 		}
 		s.substantial = s.substantial || len(s.held)+len(b) > maxHeldBytes
