@@ -21,6 +21,10 @@ func (s *Server) runsAgain(g *group, asked *reply, e *pgwire.Error) bool {
 	if g != nil && g.again != AgainNot {
 		return true // it has been decided
 	}
+	if g != nil && reason == AgainNot && g.mayBeMisrepresented(e) {
+		s.distrust(g)
+		reason = AgainAsWritten
+	}
 	if reason == AgainNot || g == nil || g.client == nil || g.passed || len(g.request) == 0 || g.again != AgainNot {
 		return false
 	}
@@ -68,4 +72,24 @@ func (s *Server) notTheClients(g *group, asked *reply, e *pgwire.Error) AgainRea
 	default:
 	}
 	return AgainNot
+}
+
+// mayBeMisrepresented reports whether the error may be one that the query, as it is
+// written, would not have, or with another position.
+func (g *group) mayBeMisrepresented(e *pgwire.Error) bool {
+	if g.parameterized == nil {
+		return false
+	}
+	class := e.SQLState.Class()
+	return class == "0A" || class == "22" || class == "42"
+}
+
+// distrust has what failed run alone and as it is written for some time. Its statement
+// may have types of parameters that no longer fit.
+func (s *Server) distrust(g *group) {
+	g.timed.alone = batchCaution
+	if g.parameterized != nil {
+		g.timed.asWritten = batchCaution
+		s.prepared.markStale(g.parameterized)
+	}
 }

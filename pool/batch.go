@@ -99,6 +99,35 @@ func (s *Server) extend(g *group) {
 	s.replies.push(reply{kind: ReplyExecute})
 }
 
+// Execute sends a simple query as an execution of the statement, which returns what the
+// query would. parameters is what a Bind has behind the names.
+func (s *Server) Execute(statement *Statement, parameters []byte) {
+	g := s.groups.last()
+	g.extended, g.parameterized = true, statement
+	s.pool.stats.ParameterizedReads++
+	s.ensurePrepared(statement)
+	b := append(pgwire.AppendHeader(s.scratch(), pgwire.Bind, 1+len(statement.Name)+1+len(parameters)), 0) // no portal
+	b = append(append(b, statement.Name...), 0)
+	b = append(append(b, parameters...), executeSync...)
+	s.write(b)
+	mode := swallow
+	if mutantForwardBind {
+		mode = forward
+	}
+	s.expect(reply{kind: ReplyBind, mode: mode, statement: statement})
+	s.expect(reply{kind: ReplyDescribe})
+	s.expect(reply{kind: ReplyExecute})
+	s.expect(reply{kind: ReplySync})
+}
+
+// executeSync is a Describe of the portal without a name, an Execute of all of it and a
+// Sync.
+var executeSync = slices.Concat(
+	pgwire.AppendMessage(nil, pgwire.Describe, []byte{pgwire.KindPortal, 0}),
+	pgwire.AppendMessage(nil, pgwire.Execute, make([]byte, 1+4)),
+	pgwire.AppendEmpty(nil, pgwire.Sync),
+)
+
 // bindExecute is a Bind of the unnamed statement without parameters and with results
 // as text, a Describe of the portal and an Execute of all of it.
 var bindExecute = slices.Concat(
@@ -156,7 +185,7 @@ func (s *Server) holdBatched(g *group, b []byte) {
 	case len(s.held)+len(b) <= maxHeldBytes:
 		s.held = append(s.held, b...)
 	default:
-		g.timed.caution = batchCaution
+		g.timed.alone = batchCaution
 		s.breakBatch()
 	}
 }
@@ -177,7 +206,7 @@ func (s *Server) batchFailed(e *pgwire.Error) {
 	g, asked := s.answered(), s.replies.firstAsked()
 	if g.again == AgainNot {
 		if g.again = s.notTheClients(g, asked, e); g.again == AgainNot {
-			g.timed.caution = batchCaution
+			s.distrust(g)
 		}
 	}
 	s.breakBatch()

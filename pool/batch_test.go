@@ -141,7 +141,7 @@ func TestBatchFails(t *testing.T) {
 				})
 				c.want(fmt.Sprintf("[again %d]", AgainAlone))
 				wantWords(t, "to run again", pooltest.FrontendWords(c.again), groups[i])
-				if alone := timings[i].caution > 0; alone != (i == test.culprit) {
+				if alone := timings[i].alone > 0; alone != (i == test.culprit) {
 					t.Errorf("statement %d is to be alone: %v", i, alone)
 				}
 			}

@@ -22,8 +22,10 @@ type group struct {
 	joined   bool
 	heldEnd  int
 
-	// extended: a simple query that was sent in the extended protocol.
-	extended bool
+	// extended: a simple query that was sent in the extended protocol; as an execution
+	// of parameterized, unless that is nil.
+	extended      bool
+	parameterized *Statement
 
 	// passed: the client has been sent a part of the replies.
 	passed bool
@@ -46,13 +48,14 @@ type AgainReason uint8
 
 // The reasons.
 const (
-	AgainNot      AgainReason = iota
-	AgainPlan                 // a statement's result type changed, or the server lost it
-	AgainWrites               // a group that was taken for a read is not
-	AgainCanceled             // a cancel request for another client hit it
-	AgainLost                 // the server went before it answered
-	AgainSlow                 // the group in front of it takes too long
-	AgainAlone                // one that shared its Sync failed, or had a long reply
+	AgainNot       AgainReason = iota
+	AgainPlan                  // a statement's result type changed, or the server lost it
+	AgainWrites                // a group that was taken for a read is not
+	AgainCanceled              // a cancel request for another client hit it
+	AgainLost                  // the server went before it answered
+	AgainSlow                  // the group in front of it takes too long
+	AgainAlone                 // one that shared its Sync failed, or had a long reply
+	AgainAsWritten             // it failed with parameters in the place of its constants
 )
 
 // groupQueue is a ring of groups, oldest first, that keeps its storage.
@@ -126,15 +129,24 @@ func (q *groupQueue) mergeSecond() bool {
 // to take on a server: an average that follows changes. Zero is not known yet.
 type Timing struct {
 	average time.Duration
-	writes  bool  // PostgreSQL has refused it on a server that only reads
-	caution uint8 // how often it is to share no Sync, because it failed or had a long reply
+	writes  bool // PostgreSQL has refused it on a server that only reads
+
+	// How often it is still to share no Sync, because it failed or had a long reply,
+	// and how often to be sent as it is written, because it failed with parameters.
+	alone, asWritten uint8
 }
+
+// AsWritten reports whether a query is to be sent with its constants in place.
+func (t *Timing) AsWritten() bool { return t.asWritten > 0 }
 
 // learn takes one more observation into the average. A slow one weighs more than a
 // fast one, because it costs others more.
 func (t *Timing) learn(took time.Duration) {
-	if t.caution > 0 {
-		t.caution--
+	if t.alone > 0 {
+		t.alone--
+	}
+	if t.asWritten > 0 {
+		t.asWritten--
 	}
 	switch {
 	case t.average == 0:

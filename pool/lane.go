@@ -153,7 +153,7 @@ func (s *Server) leaveLane() {
 // is copied. timed, if not nil, learns how long the group takes. joinable says that
 // on a lane it may share its Sync, its last message, with others.
 func (s *Server) Begin(client Client, request []byte, timed *Timing, joinable bool) {
-	joinable = joinable && s.state == stateShared && timed != nil && timed.caution == 0
+	joinable = joinable && s.state == stateShared && timed != nil && timed.alone == 0
 	joined := joinable && s.join(timed.average)
 	if s.state == stateShared && !joined {
 		s.beginBatch(timed.Expected(), joinable)

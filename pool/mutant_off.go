@@ -12,4 +12,5 @@ const (
 	mutantPassAgain       = false
 	mutantForgetBegin     = false
 	mutantIgnoreDrift     = false
+	mutantForwardBind     = false
 )

@@ -15,6 +15,7 @@ var (
 	mutantPassAgain       = mutant("pass_again")       // replies of a group that is run again are passed on
 	mutantForgetBegin     = mutant("forget_begin")     // the BEGIN that the client was answered is not sent
 	mutantIgnoreDrift     = mutant("ignore_drift")     // a statement returns something else, unnoticed
+	mutantForwardBind     = mutant("forward_bind")     // a simple query is answered with what its Bind is answered with
 )
 
 func mutant(name string) bool { return os.Getenv("BILLPROXY_MUTANT") == name }

@@ -37,6 +37,10 @@ type Stats struct {
 	WaitTimeouts     uint64
 	SharedGroups     uint64 // groups answered on shared servers
 	GroupsRunAgain   uint64 // groups run again, unnoticed by their clients
+
+	// ParameterizedReads counts simple queries sent with parameters.
+	ParameterizedReads uint64
+
 	ServerConnects   uint64
 	ServerFailures   uint64
 	ParseCount       uint64 // Parse messages from clients

@@ -36,7 +36,8 @@ const (
 )
 
 // classify tells what the text of a query does. It goes by the text alone: what
-// that does not prove is classExclusive. It does not allocate.
+// that does not prove is classExclusive. Of a read it notes the constants, unless
+// constants is nil. It does not allocate.
 //
 // The tokens are those of PostgreSQL's scanner, under either value of
 // standard_conforming_strings and for every version since 13. There is no parser:
@@ -51,7 +52,7 @@ const (
 // default_transaction_read_only = on. Nor does a text tell temporary tables from
 // others, unless by their schema; but they pin a session to its server, so that its
 // statements are not shared.
-func classify(text []byte, encoding encodingKind) statementClass {
+func classify(text []byte, encoding encodingKind, constants *constants) statementClass {
 	if bytes.IndexByte(text, 0) >= 0 || encoding == encodingUnsafe && !isASCII(text) {
 		return classExclusive
 	}
@@ -61,7 +62,7 @@ func classify(text []byte, encoding encodingKind) statementClass {
 	case l.ends(t):
 		return classEmpty
 	case t&(tokenOpen|tokenSelect) != 0:
-		if l.reads(t) {
+		if l.reads(t, constants) {
 			return classRead
 		}
 	case l.is(t, "begin"):

@@ -28,13 +28,19 @@ const (
 )
 
 // reads reports whether the text, of which t is the first token, is a query that
-// does nothing but read.
-func (l *lexer) reads(t token) bool {
+// does nothing but read, and notes its constants, unless constants is nil.
+func (l *lexer) reads(t token, constants *constants) bool {
 	var q queryReader
 	for ; t&(tokenEnd|tokenSemicolon) == 0; t = l.next() {
 		if !q.accept(t) {
 			return false
 		}
+		if constants != nil {
+			constants.token(l, t)
+		}
+	}
+	if constants != nil {
+		constants.token(l, t)
 	}
 	// Where x stands for the value of a function, x.f is f(x).
 	return q.started && q.depth == 0 && q.last&tokenDot == 0 && (!q.functionTables || !q.attributes) && l.ends(t)

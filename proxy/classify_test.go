@@ -190,7 +190,7 @@ func (c statementClass) String() string {
 func TestClassify(t *testing.T) {
 	for _, test := range classTexts {
 		for _, text := range test.texts {
-			if got := classify([]byte(text), encodingSafe); got != test.class {
+			if got := classify([]byte(text), encodingSafe, nil); got != test.class {
 				t.Errorf("%q is %v, want %v", text, got, test.class)
 			}
 		}
@@ -209,17 +209,17 @@ func classSeeds() (seeds []string) {
 // nothing is known of texts with such characters.
 func TestClassifyUnsafeEncoding(t *testing.T) {
 	for _, text := range classSeeds() {
-		want := classify([]byte(text), encodingSafe)
+		want := classify([]byte(text), encodingSafe, nil)
 		if !isASCII([]byte(text)) {
 			want = classExclusive
 		}
-		if got := classify([]byte(text), encodingUnsafe); got != want {
+		if got := classify([]byte(text), encodingUnsafe, nil); got != want {
 			t.Errorf("%q is %v, want %v", text, got, want)
 		}
 	}
 	// In SJIS 0x83 0x5c is one character, in GB18030 0x81 0x30 0x81 0x30 is.
 	for _, text := range []string{"select '\x83\x5c', nextval('s'), ' '", "select \x81\x30\x81\x30"} {
-		if got := classify([]byte(text), encodingUnsafe); got != classExclusive {
+		if got := classify([]byte(text), encodingUnsafe, nil); got != classExclusive {
 			t.Errorf("%q is %v", text, got)
 		}
 	}
@@ -239,7 +239,7 @@ func TestClassifyDeep(t *testing.T) {
 		{"/*", "*/", "*/", 1 << 20, classExclusive},
 	} {
 		text := strings.Repeat(test.open, test.depth) + test.body + strings.Repeat(test.shut, test.depth)
-		if got := classify([]byte(text), encodingSafe); got != test.want {
+		if got := classify([]byte(text), encodingSafe, nil); got != test.want {
 			t.Errorf("%d times %q is %v, want %v", test.depth, test.open, got, test.want)
 		}
 	}
@@ -248,7 +248,7 @@ func TestClassifyDeep(t *testing.T) {
 func TestClassifyAllocs(t *testing.T) {
 	for _, text := range classSeeds() {
 		text := []byte(text)
-		if allocs := testing.AllocsPerRun(10, func() { classify(text, encodingSafe) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(10, func() { classify(text, encodingSafe, nil) }); allocs != 0 {
 			t.Errorf("%q: %v allocations", text, allocs)
 		}
 	}
@@ -364,26 +364,26 @@ func FuzzClassify(f *testing.F) {
 		f.Add([]byte(text), uint64(i))
 	}
 	f.Fuzz(func(t *testing.T, text []byte, seed uint64) {
-		class := classify(text, encodingSafe)
-		if allocs := testing.AllocsPerRun(5, func() { classify(text, encodingSafe) }); allocs != 0 {
+		class := classify(text, encodingSafe, nil)
+		if allocs := testing.AllocsPerRun(5, func() { classify(text, encodingSafe, nil) }); allocs != 0 {
 			t.Errorf("%q: %v allocations", text, allocs)
 		}
 		if name, ok := deallocatedName(text); bytes.IndexByte(text, 0) < 0 && ok != (class == classDeallocate) || ok && len(name) == 0 {
 			t.Errorf("%q is %v and deallocates %q (%t)", text, class, name, ok)
 		}
-		if other := classify(text, encodingUnsafe); other != class && (other != classExclusive || isASCII(text)) {
+		if other := classify(text, encodingUnsafe, nil); other != class && (other != classExclusive || isASCII(text)) {
 			t.Errorf("%q is %v, in another encoding %v", text, class, other)
 		}
 		random := rand.New(rand.NewPCG(seed, 0))
 		for range 4 {
 			spelled := respelled(text, random)
-			if got := classify(spelled, encodingSafe); got != class {
+			if got := classify(spelled, encodingSafe, nil); got != class {
 				t.Errorf("%q is %v, but %q is %v", text, class, spelled, got)
 			}
 		}
 		for _, around := range [][2]string{{"", "\n; delete from t"}, {"", "\n; select 1"}, {"delete from t; ", ""}, {"select 1; ", "\n"}, {"explain ", ""}} {
 			more := around[0] + string(text) + around[1]
-			got := classify([]byte(more), encodingSafe)
+			got := classify([]byte(more), encodingSafe, nil)
 			if want := classExclusive; got != want && (class != classEmpty || around[0] != "select 1; ") {
 				t.Errorf("%q is %v", more, got)
 			}
@@ -391,7 +391,7 @@ func FuzzClassify(f *testing.F) {
 		if class == classRead && bytes.IndexByte(text, ';') < 0 {
 			for _, around := range [][2]string{{"(", "\n)"}, {"with x as (", "\n) table x"}, {"select * from t where a in (", "\n)"}} {
 				more := around[0] + string(text) + around[1]
-				if got := classify([]byte(more), encodingSafe); got != classRead && bytes.Count(text, []byte("(")) < 60 {
+				if got := classify([]byte(more), encodingSafe, nil); got != classRead && bytes.Count(text, []byte("(")) < 60 {
 					t.Errorf("%q is %v", more, got)
 				}
 			}
@@ -413,7 +413,7 @@ func BenchmarkClassify(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				classify(text, encodingSafe)
+				classify(text, encodingSafe, nil)
 			}
 		})
 	}

@@ -38,6 +38,10 @@ type Config struct {
 	// of its replies for so long; 0 is never.
 	ClientStallTimeout time.Duration
 
+	// ParameterizedReads sends reads in the simple protocol that share a server as
+	// executions of prepared statements, with constants as parameters.
+	ParameterizedReads bool
+
 	// Entropy yields the secret cancel keys and nonces: crypto/rand.Reader, or a
 	// seeded source in a simulation.
 	Entropy io.Reader

@@ -30,7 +30,7 @@ func statementText(statement *pool.Statement) string {
 func (s *session) facts(statement *pool.Statement) uint8 {
 	if statement.Class == 0 {
 		text := []byte(statementText(statement))
-		statement.Class = factsOf(classify(text, encodingSafe))
+		statement.Class = factsOf(classify(text, encodingSafe, nil))
 		if dropsStatements(text) {
 			statement.Class |= factDrops
 		}
@@ -47,7 +47,10 @@ func (s *session) statementClass(statement *pool.Statement) statementClass {
 }
 
 // classOf is the class of the text of a simple query.
-func (s *session) classOf(text []byte) statementClass { return classify(text, s.encoding()) }
+func (s *session) classOf(text []byte) statementClass {
+	s.proxy.query.read(text, s.encoding())
+	return s.proxy.query.class
+}
 
 // encoding tells whether the bytes of the client's texts can be read one by one.
 func (s *session) encoding() encodingKind {
@@ -81,30 +84,63 @@ func hasFold(text []byte, word string) bool {
 	return len(text) >= len(word) && strings.EqualFold(string(text[:len(word)]), word)
 }
 
-// queryTimes is how long simple queries take, by a hash of their text without its
-// literals. Of two kinds that fall into one slot, the later one takes it.
-type queryTimes struct {
-	slots [4096]queryTime
+// queryKinds is what is known of simple queries, by a hash of their text without its
+// numbers and strings. Of two kinds that fall into one slot, the later one takes it.
+type queryKinds struct {
+	slots [4096]queryKind
 }
 
-type queryTime struct {
+type queryKind struct {
 	hash   uint64
-	timing pool.Timing
+	timing pool.Timing // how long they take
+
+	// The statement that the last one is with its constants as parameters, by a hash
+	// of its definition, and how often it came in a row.
+	definition uint64
+	repeated   uint8
 }
 
-func (q *queryTimes) of(text []byte) *pool.Timing {
+func (q *queryKinds) of(text []byte) *queryKind {
 	hash := fingerprint(text)
 	slot := &q.slots[hash%uint64(len(q.slots))]
 	if slot.hash != hash {
-		*slot = queryTime{hash: hash}
+		*slot = queryKind{hash: hash}
 	}
-	return &slot.timing
+	return slot
+}
+
+// recurs notes that a query is the statement with that definition, and reports whether
+// that is worth preparing: it has come several times, and no other in between.
+func (k *queryKind) recurs(definition []byte) bool {
+	hash := fnv1a(definition)
+	if k.definition != hash {
+		k.definition, k.repeated = hash, 0
+	}
+	k.repeated = min(k.repeated+1, repeatsToPrepare)
+	return k.repeated == repeatsToPrepare
+}
+
+// repeatsToPrepare is how often a query is sent as it is written first.
+const repeatsToPrepare = 3
+
+// The parameters of FNV-1a, a hash for short texts.
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+func fnv1a(b []byte) uint64 {
+	hash := uint64(fnvOffset)
+	for _, c := range b {
+		hash = (hash ^ uint64(c)) * fnvPrime
+	}
+	return hash
 }
 
 // fingerprint hashes a text such that texts which differ only in numbers and
 // strings have the same hash: FNV-1a over all but those.
 func fingerprint(text []byte) uint64 {
-	hash := uint64(14695981039346656037)
+	hash := uint64(fnvOffset)
 	inWord, inString := false, false
 	for _, c := range text {
 		switch {
@@ -114,7 +150,7 @@ func fingerprint(text []byte) uint64 {
 			continue
 		}
 		inWord = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || inWord && c >= '0' && c <= '9'
-		hash = (hash ^ uint64(c)) * 1099511628211
+		hash = (hash ^ uint64(c)) * fnvPrime
 	}
 	return hash
 }
@@ -130,11 +166,15 @@ func (p *Proxy) intern(text []byte) string {
 // query acts on a simple query: PostgreSQL drops the unnamed statement.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
 func (s *session) query(body []byte) {
+	s.dropUnnamed()
+	s.discarding = s.discarding || dropsStatements(body)
+}
+
+func (s *session) dropUnnamed() {
 	if s.statements.unnamed.statement != nil || s.statements.long {
 		s.statements.dropUnnamed(s.pool.Registry())
 		s.server.Pin(false)
 	}
-	s.discarding = s.discarding || dropsStatements(body)
 }
 
 // deallocate acts on a DEALLOCATE of a statement that the client has prepared with

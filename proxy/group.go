@@ -32,6 +32,9 @@ type groupWork struct {
 	readOnly bool
 
 	statement *pool.Statement
+
+	// parameterized: it is a simple query, to be sent as an execution of the statement.
+	parameterized bool
 }
 
 // examine finds out what a complete group does, and whether it may share a server:
@@ -49,9 +52,15 @@ func (s *session) examine(group []byte) (work groupWork, shareable bool) {
 		case pgwire.Query:
 			executions++
 			queries++
-			text, _, _ := pgwire.CString(body)
-			if s.classOf(text) == classRead {
-				work.readOnly, work.timing = true, s.proxy.queryTimes.of(text)
+			text, rest, _ := pgwire.CString(body)
+			if s.classOf(text) != classRead {
+				continue
+			}
+			work.readOnly = true
+			if work.statement = s.parameterized(text, rest); work.statement != nil {
+				work.parameterized = s.runs == 0 && !work.statement.Timing.AsWritten()
+			} else {
+				work.timing = &s.proxy.queryKinds.of(text).timing
 			}
 		case pgwire.Parse:
 			name, definition, _ := pgwire.CString(body)
@@ -151,7 +160,12 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 func (s *session) share(server *pool.Server, group []byte, work groupWork) {
 	s.server, s.scannedBytes = server, 0
 	server.Begin(s, group, work.timing, s.joinable(group))
-	for rest := group; len(rest) > 0; {
+	rest := group
+	if work.parameterized {
+		s.sendParameterized(group, work.statement)
+		rest = nil
+	}
+	for len(rest) > 0 {
 		size := 1 + int(binary.BigEndian.Uint32(rest[1:]))
 		s.send(rest[:size], rest[0])
 		rest = rest[size:]

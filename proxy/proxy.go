@@ -35,7 +35,8 @@ type Proxy struct {
 	draining bool
 	drained  func()
 
-	queryTimes queryTimes
+	query      query // the one read last
+	queryKinds queryKinds
 	lastText   string
 	scratch    []byte
 	stats      Stats

@@ -153,8 +153,8 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 			func(s *pool.Stats) float64 { return float64(s.ClientsWaiting) }),
 		gauge(prefix+"client_maxwait_seconds", "Age of the oldest wait.", labels,
 			func(s *pool.Stats) float64 { return seconds(s.OldestWait) }),
-		gauge(prefix+"server_active_connections", "Servers lent to a client.", labels,
-			func(s *pool.Stats) float64 { return float64(s.ServersLeased) }),
+		gauge(prefix+"server_active_connections", "Servers lent to a client or shared.", labels,
+			func(s *pool.Stats) float64 { return float64(s.ServersLeased + s.ServersShared) }),
 		gauge(prefix+"server_idle_connections", "Servers nobody uses.", labels,
 			func(s *pool.Stats) float64 { return float64(s.ServersIdle) }),
 		gauge(prefix+"server_testing_connections", "Servers being reset.", labels,
@@ -165,6 +165,12 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 			func(s *pool.Stats) float64 { return float64(s.ServersCanceling) }),
 		gauge(ownPrefix+"pool_max_servers", "Most servers of the pool.", labels,
 			func(s *pool.Stats) float64 { return float64(s.MaxServers) }),
+		counter(ownPrefix+"shared_groups_total", "Groups that shared a server.", labels,
+			func(s *pool.Stats) float64 { return float64(s.SharedGroups) }),
+		counter(ownPrefix+"groups_run_again_total", "Groups that were run again, unnoticed by their clients.", labels,
+			func(s *pool.Stats) float64 { return float64(s.GroupsRunAgain) }),
+		counter(ownPrefix+"parameterized_reads_total", "Simple queries that were sent with parameters.", labels,
+			func(s *pool.Stats) float64 { return float64(s.ParameterizedReads) }),
 		counter(ownPrefix+"wait_timeouts_total", "Clients that waited too long for a server.", labels,
 			func(s *pool.Stats) float64 { return float64(s.WaitTimeouts) }),
 		counter(ownPrefix+"server_connects_total", "Servers logged in.", labels,
@@ -175,7 +181,7 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 }
 
 func serverCount(s *pool.Stats) int {
-	return s.ServersOpening + s.ServersIdle + s.ServersLeased + s.ServersResetting + s.ServersCanceling
+	return s.ServersOpening + s.ServersIdle + s.ServersLeased + s.ServersShared + s.ServersResetting + s.ServersCanceling
 }
 
 func sum(pools []pool.Stats, value func(*pool.Stats) int) float64 {

@@ -153,7 +153,7 @@ func (s *proxyService) ready(ctx context.Context) error {
 	}
 	for _, pool := range stats.Pools {
 		// A proxy that has all it can do is not helped by a further login.
-		if pool.ServersIdle+pool.ServersLeased > 0 {
+		if pool.ServersIdle+pool.ServersLeased+pool.ServersShared > 0 {
 			return nil
 		}
 	}
@@ -178,6 +178,7 @@ func proxyConfig(c *config, to upstream) proxy.Config {
 			Entropy:               rand.Reader,
 		},
 		MaxClientConn:          int(c.MaxClientConn),
+		ParameterizedReads:     bool(c.ParameterizedReads),
 		ClientLoginTimeout:     time.Duration(c.ClientLoginTimeout),
 		IdleTransactionTimeout: time.Duration(c.IdleTransactionTimeout),
 		ClientStallTimeout:     time.Duration(c.ClientStallTimeout),

@@ -38,6 +38,8 @@ type epoll struct {
 	events [eventBatch]syscall.EpollEvent
 	ready  int
 
+	shortWaits int // of late, up to maxShortWaits
+
 	listeners []*epollListener // by wakeSlot-1-slot; nil when closed
 }
 
@@ -84,9 +86,16 @@ func (p *epoll) control(operation, fd int, events uint32, slot int32, generation
 	return nil
 }
 
+// look asks for events and waits for so many milliseconds at most. The scheduler is not
+// told.
+func (p *epoll) look(timeout uintptr) (n uintptr, errno syscall.Errno) {
+	n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
+		uintptr(unsafe.Pointer(&p.events)), eventBatch, timeout, 0, 0)
+	return n, errno
+}
+
 func (p *epoll) wait() error {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
-		uintptr(unsafe.Pointer(&p.events)), eventBatch, 0, 0, 0)
+	n, errno := p.look(0)
 	if n == 0 || errno == syscall.EINTR {
 		if timeout := p.engine.timeout(); timeout != 0 && p.engine.mailbox.sleep() {
 			n, errno = p.sleep(timeout)
@@ -111,9 +120,16 @@ func (p *epoll) wait() error {
 // goroutines, and the signal with which the collector stops the world ends the wait.
 func (p *epoll) sleep(timeout time.Duration) (n uintptr, errno syscall.Errno) {
 	if p.spare {
-		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
-			uintptr(unsafe.Pointer(&p.events)), eventBatch, 1, 0, 0)
+		begin := time.Now()
+		n, errno = p.spin(begin, timeout)
+		if n == 0 && errno == 0 {
+			n, errno = p.look(1)
+			if time.Since(begin) > shortWait {
+				p.shortWaits = 0
+			}
+		}
 		if n != 0 || errno != 0 {
+			p.shortWaits = min(p.shortWaits+1, maxShortWaits)
 			return n, errno
 		}
 		if timeout = p.engine.timeout(); timeout == 0 {
@@ -123,6 +139,37 @@ func (p *epoll) sleep(timeout time.Duration) (n uintptr, errno syscall.Errno) {
 	n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.fd),
 		uintptr(unsafe.Pointer(&p.events)), eventBatch, milliseconds(timeout), 0, 0)
 	return n, errno
+}
+
+const (
+	// spinTime is how long a wait may be spent awake: to go to sleep and to be woken
+	// takes longer than the work where clients are few.
+	spinTime = 80 * time.Microsecond
+
+	// shortWait is how long it takes, with falling asleep and waking up, if it might
+	// have been spent awake.
+	shortWait = 160 * time.Microsecond
+
+	// Waits are spent awake after minShortWaits short ones in a row. One that was in
+	// vain counts for as many.
+	minShortWaits = 4
+	maxShortWaits = 8
+)
+
+// spin looks for events again and again, if they have come soon of late. Whoever else
+// wants the processor gets it.
+func (p *epoll) spin(begin time.Time, timeout time.Duration) (n uintptr, errno syscall.Errno) {
+	if p.shortWaits < minShortWaits || timeout > 0 && timeout < spinTime {
+		return 0, 0
+	}
+	for time.Since(begin) < spinTime {
+		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
+		if n, errno = p.look(0); n != 0 || errno != 0 {
+			return n, errno
+		}
+	}
+	p.shortWaits -= minShortWaits
+	return 0, 0
 }
 
 // milliseconds rounds up, so that a timer is due when the wait for it is over.

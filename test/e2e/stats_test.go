@@ -34,6 +34,8 @@ type poolStats struct {
 	GroupsRunAgain   int
 	WaitTimeouts     int
 	ServersClosed    map[string]int
+
+	ParameterizedReads int
 }
 
 func (s poolStats) serverCount() int {

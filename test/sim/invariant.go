@@ -20,7 +20,7 @@ type Coverage struct {
 	Deaths, Terminates, Garbage, Stalls, StallsClosed       int
 	IdleTransactions, PartialGroups, Drained, Copied, Steps int
 	DriftShown, VirtualFailed, ReadsRepeated                int
-	SharedGroups, Joined, RunAgain                          int
+	SharedGroups, Joined, RunAgain, Parameterized           int
 }
 
 // executedStatement is what is known of a statement that was executed.
@@ -280,6 +280,7 @@ func (w *World) checkQuiet() {
 		total += p.ServersIdle + p.ServersLeased
 		w.coverage.SharedGroups += int(p.SharedGroups)
 		w.coverage.RunAgain += int(p.GroupsRunAgain)
+		w.coverage.Parameterized += int(p.ParameterizedReads)
 		if p.ClientsWaiting > 0 || p.ServersOpening > 0 || p.ServersResetting > 0 || p.ServersCanceling > 0 || p.ServersLeased > 0 || p.ServersShared > 0 {
 			w.fail("the pool of %s is not at rest: %+v", p.Database, p)
 		}

@@ -23,7 +23,9 @@ type Scenario struct {
 	MaxPrepared      int
 	MaxClientConn    int
 	SharedReads      bool
-	SharedDepth      int
+
+	ParameterizedReads bool
+	SharedDepth        int
 
 	// The proxy's parameters.
 	Mode                   pool.Mode
@@ -78,6 +80,7 @@ var classes = map[string]func(*Scenario){
 	"split":    func(s *Scenario) { s.SplitPercent = 0 },
 	"stall":    func(s *Scenario) { s.NetworkStalls, s.LoopStalls = false, false },
 	"shared":   func(s *Scenario) { s.SharedReads = false },
+	"param":    func(s *Scenario) { s.ParameterizedReads = false },
 	"drift":    func(s *Scenario) { s.Drift = false },
 	"mode":     func(s *Scenario) { s.Mode = pool.ModeTransaction },
 }
@@ -126,6 +129,8 @@ func newScenario(seed uint64, without string) *Scenario {
 		Timeouts:      one(5),
 		EarlyShutdown: one(8),
 		Drift:         one(3),
+
+		ParameterizedReads: !one(3),
 	}
 	if one(4) {
 		s.Databases = 2
@@ -178,6 +183,7 @@ func (s *Scenario) proxyConfig() proxy.Config {
 			Random:                rand.New(rand.NewPCG(s.Seed, 0x6a6974746572)),
 		},
 		MaxClientConn:          s.MaxClientConn,
+		ParameterizedReads:     s.ParameterizedReads,
 		ClientLoginTimeout:     s.ClientLoginTimeout,
 		IdleTransactionTimeout: s.IdleTransactionTimeout,
 		ClientStallTimeout:     s.ClientStallTimeout,
