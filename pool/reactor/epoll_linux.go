@@ -150,6 +150,10 @@ const (
 	// have been spent awake.
 	shortWait = 160 * time.Microsecond
 
+	// contended is how long a look takes if others have had the processor meanwhile:
+	// they, not sleep, are what costs time.
+	contended = 20 * time.Microsecond
+
 	// Waits are spent awake after minShortWaits short ones in a row. One that was in
 	// vain counts for as many.
 	minShortWaits = 4
@@ -162,9 +166,16 @@ func (p *epoll) spin(begin time.Time, timeout time.Duration) (n uintptr, errno s
 	if p.shortWaits < minShortWaits || timeout > 0 && timeout < spinTime {
 		return 0, 0
 	}
-	for time.Since(begin) < spinTime {
+	for waited := time.Duration(0); waited < spinTime; {
 		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
-		if n, errno = p.look(0); n != 0 || errno != 0 {
+		n, errno = p.look(0)
+		before := waited
+		waited = time.Since(begin)
+		if waited-before > contended {
+			p.shortWaits = 0
+			return n, errno
+		}
+		if n != 0 || errno != 0 {
 			return n, errno
 		}
 	}
