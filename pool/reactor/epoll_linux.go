@@ -38,7 +38,7 @@ type epoll struct {
 	events [eventBatch]syscall.EpollEvent
 	ready  int
 
-	shortWaits int // of late, up to maxShortWaits
+	vigilance vigilance
 
 	listeners []*epollListener // by wakeSlot-1-slot; nil when closed
 }
@@ -121,15 +121,12 @@ func (p *epoll) wait() error {
 func (p *epoll) sleep(timeout time.Duration) (n uintptr, errno syscall.Errno) {
 	if p.spare {
 		begin := time.Now()
-		n, errno = p.spin(begin, timeout)
-		if n == 0 && errno == 0 {
-			n, errno = p.look(1)
-			if time.Since(begin) > shortWait {
-				p.shortWaits = 0
-			}
+		if n, errno = p.spin(begin, timeout); n != 0 || errno != 0 {
+			return n, errno
 		}
+		n, errno = p.look(1)
+		p.vigilance.slept(time.Since(begin))
 		if n != 0 || errno != 0 {
-			p.shortWaits = min(p.shortWaits+1, maxShortWaits)
 			return n, errno
 		}
 		if timeout = p.engine.timeout(); timeout == 0 {
@@ -141,29 +138,10 @@ func (p *epoll) sleep(timeout time.Duration) (n uintptr, errno syscall.Errno) {
 	return n, errno
 }
 
-const (
-	// spinTime is how long a wait may be spent awake: to go to sleep and to be woken
-	// takes longer than the work where clients are few.
-	spinTime = 80 * time.Microsecond
-
-	// shortWait is how long it takes, with falling asleep and waking up, if it might
-	// have been spent awake.
-	shortWait = 160 * time.Microsecond
-
-	// contended is how long a look takes if others have had the processor meanwhile:
-	// they, not sleep, are what costs time.
-	contended = 20 * time.Microsecond
-
-	// Waits are spent awake after minShortWaits short ones in a row. One that was in
-	// vain counts for as many.
-	minShortWaits = 4
-	maxShortWaits = 8
-)
-
-// spin looks for events again and again, if they have come soon of late. Whoever else
-// wants the processor gets it.
+// spin looks for events again and again while the vigilance lasts. Whoever else wants the
+// processor gets it.
 func (p *epoll) spin(begin time.Time, timeout time.Duration) (n uintptr, errno syscall.Errno) {
-	if p.shortWaits < minShortWaits || timeout > 0 && timeout < spinTime {
+	if !p.vigilance.awake() || timeout > 0 && timeout < spinTime {
 		return 0, 0
 	}
 	for waited := time.Duration(0); waited < spinTime; {
@@ -171,15 +149,16 @@ func (p *epoll) spin(begin time.Time, timeout time.Duration) (n uintptr, errno s
 		n, errno = p.look(0)
 		before := waited
 		waited = time.Since(begin)
-		if waited-before > contended {
-			p.shortWaits = 0
+		switch {
+		case waited-before > contended:
+			p.vigilance.contended()
 			return n, errno
-		}
-		if n != 0 || errno != 0 {
+		case n != 0 || errno != 0:
+			p.vigilance.slept(waited)
 			return n, errno
 		}
 	}
-	p.shortWaits -= minShortWaits
+	p.vigilance.inVain()
 	return 0, 0
 }
 
