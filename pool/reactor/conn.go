@@ -397,6 +397,9 @@ func (c *conn) breakOff(err error) {
 
 // startLinger bounds the time that is given to a connection that is to end.
 func (c *conn) startLinger(fire func()) {
+	if c.linger != nil {
+		c.engine.StopTimer(c.linger)
+	}
 	c.linger = &Timer{Fire: fire}
 	c.engine.SetTimer(c.linger, c.engine.now+lingerTimeout)
 }

@@ -57,6 +57,33 @@ func TestEndBehindUnreadBytes(t *testing.T) {
 	}
 }
 
+// TestCloseOfBrokenConnection closes one that can be read but not written to any
+// more: the time that it was given to end by itself is over with it.
+func TestCloseOfBrokenConnection(t *testing.T) {
+	l := startEpoll(t)
+	client, c := l.pair(func(c reactor.Conn) reactor.Handler {
+		return &handler{data: func(b []byte) int {
+			c.Close()
+			return len(b)
+		}}
+	})
+	l.do(func() {
+		if err := syscall.Shutdown(reactor.FD(c), syscall.SHUT_WR); err != nil {
+			t.Error(err)
+		}
+		c.Write([]byte("x"))
+	})
+	l.do(func() {
+		send(t, client, []byte("last words"))
+		client.Close()
+	})
+	l.untilClosed(0)
+	other, _ := l.pair(echo) // in the slot of the first
+	l.do(func() { l.AdvanceTimers(l.Now() + reactor.LingerTimeout) })
+	send(t, other, []byte("hello"))
+	expect(t, other, "hello")
+}
+
 // TestStaleEvent has one batch of events in which the first handler closes a
 // connection, a new one gets its descriptor and its slot, and then comes the
 // event of the old one.
