@@ -13,7 +13,7 @@ import (
 // TestRoundTripAllocatesNothing covers read, OnData, Write and flush, also with
 // bytes left over in between.
 func TestRoundTripAllocatesNothing(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
 			return &handler{data: func(b []byte) int {
 				if len(b) < 100 {
@@ -35,8 +35,15 @@ func TestRoundTripAllocatesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if allocs := testing.AllocsPerRun(200, roundTrip); allocs != 0 {
-			t.Errorf("%v allocations per round trip", allocs)
+		most := 0.0
+		if l.network == "tls" {
+			// crypto/tls makes an object for each of its reads: two of the client, four
+			// of ours, since the last finds nothing. The race detector has it forget some
+			// of the buffers that it keeps for writes.
+			most = 12
+		}
+		if allocs := testing.AllocsPerRun(200, roundTrip); allocs > most {
+			t.Errorf("%v allocations per round trip, want at most %v", allocs, most)
 		}
 		l.do(func() {
 			// The portable engine's goroutines have buffers of their own.

@@ -1,6 +1,7 @@
 package reactor_test
 
 import (
+	"crypto/tls"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -100,7 +101,11 @@ func (h *chaotic) write(size int) {
 
 // chaoticClient writes, reads and at last goes, one way or another.
 func chaoticClient(c net.Conn, random *rand.Rand) {
-	defer c.Close()
+	below := unencrypted(c) // ends at once, as crypto/tls does not
+	defer below.Close()
+	if encrypted, ok := c.(*tls.Conn); ok && encrypted.Handshake() != nil {
+		return
+	}
 	for range random.IntN(60) {
 		// The other side may neither read nor write, or be gone.
 		c.SetDeadline(time.Now().Add(time.Millisecond))
@@ -112,17 +117,17 @@ func chaoticClient(c net.Conn, random *rand.Rand) {
 	}
 	switch random.IntN(3) {
 	case 0:
-		c.(interface{ CloseWrite() error }).CloseWrite()
+		below.(interface{ CloseWrite() error }).CloseWrite()
 		io.Copy(io.Discard, c)
 	case 1:
-		if tcp, ok := c.(*net.TCPConn); ok {
+		if tcp, ok := below.(*net.TCPConn); ok {
 			tcp.SetLinger(0)
 		}
 	}
 }
 
 func TestChaos(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		var all []*chaotic
 		random := rand.New(rand.NewPCG(6, 6))
 		address := l.listen(func(c reactor.Conn) reactor.Handler {
@@ -132,10 +137,7 @@ func TestChaos(t *testing.T) {
 		})
 		var clients sync.WaitGroup
 		for i := range 100 {
-			c, err := net.Dial(address.Network, address.Address)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := connect(t, address)
 			clients.Go(func() { chaoticClient(c, rand.New(rand.NewPCG(7, uint64(i)))) })
 		}
 		clients.Wait()

@@ -50,6 +50,8 @@ const (
 	waits                            // awaitWrite(true)
 	high                             // HighWaterBytes was exceeded; OnDrain is due
 	again                            // Redeliver was called after the last OnData began
+	encrypted                        // socket is a tlsSocket
+	awaitsTLS                        // its handshake has not ended
 	inHandler                        // OnData runs and may be reading from in
 	inReadable                       // the lists of Engine
 	inRedeliver
@@ -89,14 +91,14 @@ func (c *conn) Write(b []byte) {
 	if len(b) == 0 || c.flags&(closing|closed) != 0 || c.broken != nil {
 		return
 	}
-	if len(b) >= directWriteBytes && c.out.len() == 0 && c.flags&(writeReady|held) == writeReady {
+	if len(b) >= directWriteBytes && c.out.len() == 0 && c.flags&(writeReady|held|awaitsTLS) == writeReady {
 		n, err := c.socket.write(b)
 		if err != nil && !errors.Is(err, errWouldBlock) {
 			c.breakOff(err)
 			return
 		}
 		b = b[n:]
-		if len(b) == 0 {
+		if len(b) == 0 && c.unsent() == 0 {
 			return
 		}
 		c.awaitWrite()
@@ -109,7 +111,25 @@ func (c *conn) Write(b []byte) {
 }
 
 // BufferedBytes implements Conn.
-func (c *conn) BufferedBytes() int { return c.out.len() + c.inflight }
+func (c *conn) BufferedBytes() int {
+	n := c.out.len() + c.inflight
+	if c.flags&encrypted != 0 {
+		n += c.secure().sealed.len()
+	}
+	return n
+}
+
+// unsent is how much can be given to the socket.
+func (c *conn) unsent() int {
+	switch c.flags & (encrypted | awaitsTLS) {
+	case 0:
+		return c.out.len()
+	case encrypted:
+		return c.out.len() + c.secure().sealed.len()
+	default:
+		return c.secure().sealed.len()
+	}
+}
 
 // Retract implements Conn.
 func (c *conn) Retract(n int) bool {
@@ -162,12 +182,16 @@ func (c *conn) Close() {
 	if c.flags&(closing|closed) != 0 {
 		return
 	}
+	if c.flags&awaitsTLS != 0 { // there is no way to say anything
+		c.Abort()
+		return
+	}
 	c.flags = c.flags&^held | closing
 	c.handler = nil
 	if c.flags&inHandler == 0 {
 		c.in.release(&c.engine.buffers)
 	}
-	if c.BufferedBytes() == 0 && c.flags&readReady == 0 {
+	if c.BufferedBytes() == 0 && c.flags&readReady == 0 && (c.flags&encrypted == 0 || c.secure().sayEnd()) {
 		c.finish(false)
 		return
 	}
@@ -220,7 +244,7 @@ func (c *conn) ready(readable, writable, ended bool) {
 			c.flags &^= waits
 			c.socket.awaitWrite(false)
 		}
-		if c.out.len() > 0 || c.flags&(high|closing) != 0 {
+		if c.unsent() > 0 || c.flags&(high|closing) != 0 {
 			c.markDirty()
 		}
 	}
@@ -237,7 +261,7 @@ func (c *conn) ready(readable, writable, ended bool) {
 // inside a handler.
 func (c *conn) receive() {
 	buffer := c.engine.scratch[headroomBytes:]
-	for left := readBatchBytes; c.flags&(readReady|paused|closed) == readReady; {
+	for left := readBatchBytes; c.flags&(readReady|paused|closed|awaitsTLS) == readReady; {
 		if left <= 0 {
 			c.engine.readable.add(c)
 			return
@@ -258,6 +282,10 @@ func (c *conn) receive() {
 		if c.flags&closing == 0 {
 			c.deliver(n)
 		}
+	}
+	if c.flags&(awaitsTLS|closed) == awaitsTLS {
+		c.secure().receive()
+		return
 	}
 	// The kernel reports the end only once, and what a paused connection has
 	// not read is of no use to a peer that is gone.
@@ -302,6 +330,7 @@ func (c *conn) deliver(n int) {
 		c.in.release(&c.engine.buffers)
 		c.in.append(&c.engine.buffers, data[consumed:])
 	}
+	c.unread()
 }
 
 // redeliver hands the bytes left to the handler once more.
@@ -315,6 +344,7 @@ func (c *conn) redeliver() {
 		return
 	}
 	c.in.consume(&c.engine.buffers, consumed)
+	c.unread()
 }
 
 // onData reports open as false if the handler closed the connection.
@@ -333,7 +363,7 @@ func (c *conn) flush() {
 	if c.flags&(closed|held) != 0 {
 		return
 	}
-	if c.out.len() > 0 && c.flags&writeReady != 0 {
+	if c.unsent() > 0 && c.flags&writeReady != 0 {
 		n, err := c.socket.write(c.out.view())
 		switch {
 		case errors.Is(err, errWouldBlock):
@@ -343,7 +373,7 @@ func (c *conn) flush() {
 		default:
 			c.out.consume(&c.engine.buffers, n)
 		}
-		if c.out.len() > 0 {
+		if c.unsent() > 0 {
 			c.awaitWrite()
 		}
 	}
@@ -369,6 +399,8 @@ func (c *conn) awaitWrite() {
 func (c *conn) endGently() {
 	switch {
 	case c.BufferedBytes() > 0:
+	case c.flags&encrypted != 0 && c.secure().sealEnd():
+		c.markDirty()
 	case c.flags&endRead != 0:
 		c.finish(false)
 	case c.flags&endSent == 0:
@@ -389,8 +421,7 @@ func (c *conn) breakOff(err error) {
 		return
 	}
 	c.broken = err
-	c.inflight = 0
-	c.out.release(&c.engine.buffers)
+	c.dropOutput()
 	c.flags &^= high
 	c.engine.failed.add(c)
 }
@@ -429,7 +460,7 @@ func (c *conn) readFailed(err error) {
 // end closes the connection and tells its handler, if it still wants to know.
 func (c *conn) end(err error) {
 	handler := c.handler
-	c.finish(c.out.len() > 0)
+	c.finish(c.unsent() > 0)
 	if handler != nil {
 		handler.OnClose(err)
 	}
@@ -445,8 +476,16 @@ func (c *conn) finish(drop bool) {
 	if c.flags&inHandler == 0 {
 		c.in.release(&c.engine.buffers)
 	}
-	c.out.release(&c.engine.buffers)
-	c.inflight = 0
+	c.dropOutput()
 	c.engine.unregister(c)
 	c.socket.close(drop)
+}
+
+// dropOutput forgets what is queued.
+func (c *conn) dropOutput() {
+	c.out.release(&c.engine.buffers)
+	c.inflight = 0
+	if c.flags&encrypted != 0 {
+		c.secure().sealed.release(&c.engine.buffers)
+	}
 }

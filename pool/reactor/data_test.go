@@ -33,7 +33,7 @@ func randomBytes(random *rand.Rand, n int) []byte {
 }
 
 func TestEcho(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		address := l.listen(echo)
 		var clients sync.WaitGroup
 		for i := range 48 {
@@ -65,7 +65,7 @@ func TestEcho(t *testing.T) {
 // TestLeftovers sends frames of a length and that many bytes, which the handler
 // consumes only when they are whole.
 func TestLeftovers(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		frames := newEvents[[]byte](400)
 		client, _ := l.pair(func(reactor.Conn) reactor.Handler {
 			return &handler{data: func(b []byte) (consumed int) {
@@ -111,7 +111,7 @@ func TestLeftovers(t *testing.T) {
 }
 
 func TestRedeliver(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		consume := 0
 		running := false
 		deliveries := newEvents[string](10)
@@ -164,7 +164,7 @@ func TestRedeliver(t *testing.T) {
 // TestRedeliverMayClose closes the connection at the second presentation of the
 // same bytes.
 func TestRedeliverMayClose(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		calls := 0
 		first := newEvents[struct{}](1)
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
@@ -198,7 +198,7 @@ func TestRedeliverMayClose(t *testing.T) {
 // TestRedeliverForever checks that the loop serves others between the answers of
 // a handler that asks for ever.
 func TestRedeliverForever(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
 			return &handler{data: func([]byte) int {
 				c.Redeliver()
@@ -214,7 +214,7 @@ func TestRedeliverForever(t *testing.T) {
 }
 
 func TestPauseRead(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		paused := true
 		received := newEvents[byte](1 << 20)
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
@@ -257,7 +257,7 @@ func TestPauseRead(t *testing.T) {
 // TestFirehose checks that a connection that never stops sending does not keep
 // the loop to itself.
 func TestFirehose(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		hose := dial(t, l.listen(sink))
 		stop := make(chan struct{})
 		var sender sync.WaitGroup

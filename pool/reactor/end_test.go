@@ -1,6 +1,7 @@
 package reactor_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,9 +11,18 @@ import (
 	"github.com/billproxy/billproxy/pool/reactor"
 )
 
+// unencrypted is the connection below TLS.
+func unencrypted(c net.Conn) net.Conn {
+	if encrypted, ok := c.(*tls.Conn); ok {
+		return encrypted.NetConn()
+	}
+	return c
+}
+
 // reset makes the close of a client's connection a reset.
 func reset(tb testing.TB, c net.Conn) {
 	tb.Helper()
+	c = unencrypted(c)
 	if tcp, ok := c.(*net.TCPConn); ok {
 		if err := tcp.SetLinger(0); err != nil {
 			tb.Fatal(err)
@@ -22,7 +32,7 @@ func reset(tb testing.TB, c net.Conn) {
 }
 
 func TestPeerCloses(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		received := 0
 		ends := newEvents[error](2)
 		client, c := l.pair(func(reactor.Conn) reactor.Handler {
@@ -61,7 +71,7 @@ func TestPeerCloses(t *testing.T) {
 // TestPeerClosesWhileAnswered checks that OnData may close the connection whose
 // end is known already.
 func TestPeerClosesWhileAnswered(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		client, _ := l.pair(func(c reactor.Conn) reactor.Handler {
 			return &handler{
 				data: func(b []byte) int {
@@ -83,7 +93,7 @@ func TestPeerClosesWhileAnswered(t *testing.T) {
 }
 
 func TestPeerClosesWhilePaused(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		ends := newEvents[error](1)
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
 			c.PauseRead()
@@ -91,7 +101,7 @@ func TestPeerClosesWhilePaused(t *testing.T) {
 		})
 		l.do(func() { c.Write([]byte("hello")) })
 		expect(t, client, "hello")
-		client.Close()
+		unencrypted(client).Close() // a close_notify would be input that is not read
 		if err := ends.next(t); !errors.Is(err, io.EOF) {
 			t.Errorf("OnClose got %v, want EOF", err)
 		}
@@ -99,7 +109,7 @@ func TestPeerClosesWhilePaused(t *testing.T) {
 }
 
 func TestPeerResets(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		for _, paused := range []bool{false, true} {
 			ends := newEvents[error](2)
 			client, c := l.pair(func(c reactor.Conn) reactor.Handler {
@@ -135,7 +145,7 @@ func TestPeerResets(t *testing.T) {
 // peer sent last is delivered all the same, and OnClose is not called from
 // inside Write.
 func TestWriteToPeerThatIsGone(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		for _, test := range []struct {
 			size   int
 			paused bool
@@ -206,7 +216,7 @@ func TestWriteToPeerThatIsGone(t *testing.T) {
 // TestHandlersCloseEachOther has one batch in which the handlers of many
 // connections with input close all the others.
 func TestHandlersCloseEachOther(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		var conns []reactor.Conn
 		over := false
 		address := l.listen(func(c reactor.Conn) reactor.Handler {

@@ -84,14 +84,15 @@ type Engine struct {
 	stop    atomic.Bool
 
 	// Owned by the loop.
-	start     time.Time // zero before Run
-	now       time.Duration
-	ctx       context.Context // of Run; ends all background work
-	ending    bool
-	timers    Timers
-	buffers   bufferPool
-	scratch   []byte // headroomBytes, then what read fills
-	listeners map[*Listener]struct{}
+	start      time.Time // zero before Run
+	now        time.Duration
+	ctx        context.Context // of Run; ends all background work
+	ending     bool
+	timers     Timers
+	buffers    bufferPool
+	scratch    []byte // headroomBytes, then what read fills
+	listeners  map[*Listener]struct{}
+	handshakes handshakes
 
 	// Every open connection by its slot, and the free slots.
 	conns      []*conn
@@ -142,14 +143,15 @@ func New(options Options) (*Engine, error) {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		options:   options,
-		scratch:   make([]byte, headroomBytes+readChunkBytes),
-		listeners: make(map[*Listener]struct{}),
-		working:   make(chan struct{}, 1),
-		readable:  worklist{member: inReadable},
-		redeliver: worklist{member: inRedeliver},
-		failed:    worklist{member: inFailed},
-		dirty:     worklist{member: inDirty},
+		options:    options,
+		scratch:    make([]byte, headroomBytes+readChunkBytes),
+		listeners:  make(map[*Listener]struct{}),
+		handshakes: newHandshakes(),
+		working:    make(chan struct{}, 1),
+		readable:   worklist{member: inReadable},
+		redeliver:  worklist{member: inRedeliver},
+		failed:     worklist{member: inFailed},
+		dirty:      worklist{member: inDirty},
 	}
 	var err error
 	switch options.Engine {
@@ -304,7 +306,7 @@ func (e *Engine) shutdown() {
 		if c.handler != nil {
 			handlers = append(handlers, c.handler)
 		}
-		c.finish(c.out.len() > 0)
+		c.finish(c.unsent() > 0)
 	}
 	for _, h := range handlers {
 		h.OnClose(ErrStopped)

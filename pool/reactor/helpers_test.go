@@ -2,6 +2,7 @@ package reactor_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -63,8 +64,19 @@ func engineKinds(tb testing.TB) []reactor.Kind {
 // over a Unix-domain socket.
 func forEngines(t *testing.T, test func(t *testing.T, l *loop)) {
 	t.Helper()
+	forNetworks(t, []string{"tcp", "unix"}, test)
+}
+
+// forConnections is forEngines for what must hold for encrypted connections as well.
+func forConnections(t *testing.T, test func(t *testing.T, l *loop)) {
+	t.Helper()
+	forNetworks(t, []string{"tcp", "unix", "tls"}, test)
+}
+
+func forNetworks(t *testing.T, networks []string, test func(t *testing.T, l *loop)) {
+	t.Helper()
 	for _, kind := range engineKinds(t) {
-		for _, network := range []string{"tcp", "unix"} {
+		for _, network := range networks {
 			t.Run(kind.String()+"/"+network, func(t *testing.T) {
 				l := startLoop(t, reactor.Options{Engine: kind})
 				l.network = network
@@ -115,14 +127,37 @@ func (l *loop) do(fn func()) {
 	wait(l.tb, done)
 }
 
+// address is where to listen.
+func (l *loop) address() reactor.Address {
+	if l.network == "unix" {
+		return reactor.Address{Network: "unix", Address: socketPath(l.tb)}
+	}
+	return reactor.Address{Network: "tcp", Address: "127.0.0.1:0"}
+}
+
 // listen returns the address on which accept answers.
 func (l *loop) listen(accept func(reactor.Conn) reactor.Handler) reactor.Address {
 	l.tb.Helper()
-	address := reactor.Address{Network: l.network, Address: "127.0.0.1:0"}
-	if l.network == "unix" {
-		address.Address = socketPath(l.tb)
+	return l.serve(accept, func(reactor.Conn) {})
+}
+
+// serve is listen with a function that is called when a connection is ready for use,
+// on the loop.
+func (l *loop) serve(accept func(reactor.Conn) reactor.Handler, ready func(reactor.Conn)) reactor.Address {
+	l.tb.Helper()
+	address := l.listenOn(l.address(), func(c reactor.Conn) reactor.Handler {
+		h := accept(c)
+		if l.network == "tls" {
+			c.StartTLS(reactor.TLSServer, serverTLS, func(tls.ConnectionState) { ready(c) })
+		} else {
+			ready(c)
+		}
+		return h
+	}).Addr()
+	if l.network == "tls" {
+		address.Network = "tls"
 	}
-	return l.listenOn(address, accept).Addr()
+	return address
 }
 
 func (l *loop) listenOn(address reactor.Address, accept func(reactor.Conn) reactor.Handler) *reactor.Listener {
@@ -141,11 +176,7 @@ func (l *loop) listenOn(address reactor.Address, accept func(reactor.Conn) react
 func (l *loop) pair(make func(reactor.Conn) reactor.Handler) (net.Conn, reactor.Conn) {
 	l.tb.Helper()
 	accepted := newEvents[reactor.Conn](1)
-	address := l.listen(func(c reactor.Conn) reactor.Handler {
-		h := make(c)
-		accepted.put(c)
-		return h
-	})
+	address := l.serve(make, accepted.put)
 	client := dial(l.tb, address)
 	return client, accepted.next(l.tb)
 }
@@ -163,12 +194,31 @@ func socketPath(tb testing.TB) string {
 
 func dial(tb testing.TB, address reactor.Address) net.Conn {
 	tb.Helper()
-	c, err := net.DialTimeout(address.Network, address.Address, patience)
+	c := connect(tb, address)
+	if encrypted, ok := c.(*tls.Conn); ok {
+		if err := encrypted.Handshake(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return c
+}
+
+// connect is dial without the handshake of TLS.
+func connect(tb testing.TB, address reactor.Address) net.Conn {
+	tb.Helper()
+	network := address.Network
+	if network == "tls" {
+		network = "tcp"
+	}
+	c, err := net.DialTimeout(network, address.Address, patience)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
+	if address.Network == "tls" {
+		return tls.Client(c, clientTLS)
+	}
 	return c
 }
 

@@ -14,7 +14,7 @@ import (
 
 // TestBackpressure has a handler feed a peer that reads nothing at first.
 func TestBackpressure(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		const pieceBytes, totalBytes = 24 << 10, 24 << 20
 		piece := randomBytes(rand.New(rand.NewPCG(3, 3)), pieceBytes)
 		var most, exceeded, drained, written int
@@ -79,7 +79,7 @@ func TestBackpressure(t *testing.T) {
 // TestDrainIsOwedOnce exceeds the mark within one batch and, another time, does
 // not.
 func TestDrainIsOwedOnce(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		drains := newEvents[int](2)
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
 			return &handler{drain: func() { drains.put(c.BufferedBytes()) }}
@@ -93,6 +93,7 @@ func TestDrainIsOwedOnce(t *testing.T) {
 				}
 			})
 		}
+		l.untilSent(c)
 		fill(reactor.HighWaterBytes)
 		l.untilSent(c)
 		if len(drains.c) != 0 {
@@ -122,7 +123,7 @@ func (l *loop) untilSent(c reactor.Conn) {
 }
 
 func TestCloseSendsWhatIsQueued(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		sent := randomBytes(rand.New(rand.NewPCG(4, 4)), 8<<20)
 		client, c := l.pair(func(c reactor.Conn) reactor.Handler {
 			return &handler{data: func(b []byte) int {
@@ -174,7 +175,7 @@ func (l *loop) untilClosed(count int) {
 }
 
 func TestCloseGivesUpOnAPeerThatDoesNotRead(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		client, c := l.pair(sink)
 		var closed time.Duration
 		l.do(func() {
@@ -199,7 +200,7 @@ func TestCloseGivesUpOnAPeerThatDoesNotRead(t *testing.T) {
 }
 
 func TestAbort(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		client, c := l.pair(func(reactor.Conn) reactor.Handler {
 			return &handler{close: func(err error) { t.Errorf("OnClose(%v) after Abort", err) }}
 		})
@@ -225,7 +226,7 @@ func TestAbort(t *testing.T) {
 // TestAbortWithinData aborts while the handler has the bytes in hand, of which
 // some are left over from before.
 func TestAbortWithinData(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		for _, size := range []int{10, 60 << 10} {
 			done := newEvents[struct{}](1)
 			_, other := l.pair(sink)
@@ -254,7 +255,7 @@ func TestAbortWithinData(t *testing.T) {
 }
 
 func TestRetractAndHold(t *testing.T) {
-	forEngines(t, func(t *testing.T, l *loop) {
+	forConnections(t, func(t *testing.T, l *loop) {
 		var c reactor.Conn
 		client, _ := l.pair(func(conn reactor.Conn) reactor.Handler {
 			c = conn

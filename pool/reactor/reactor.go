@@ -1,6 +1,9 @@
 package reactor
 
-import "time"
+import (
+	"crypto/tls"
+	"time"
+)
 
 // Conn is the outgoing side of one connection. Every method must be called on
 // the loop's goroutine, never blocks and never fails: what goes wrong with the
@@ -32,6 +35,13 @@ type Conn interface {
 	// whether or not reading is paused. Without such bytes, and when OnData has
 	// been called in between, it does nothing.
 	Redeliver()
+
+	// StartTLS encrypts the connection, with us in that role: from the first byte
+	// that OnData leaves unconsumed, to the first byte written after this. done is
+	// called when the handshake has ended; what is written before waits. If the
+	// handshake fails, for which it has ten seconds, OnClose is called. Meanwhile
+	// Close is Abort. config must allow neither renegotiation nor session tickets.
+	StartTLS(role TLSRole, config *tls.Config, done func(tls.ConnectionState))
 
 	// Close sends what is queued and discards input, for a few seconds at most,
 	// then closes. No method of the Handler is called any more. Closing twice is
