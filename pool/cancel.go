@@ -29,10 +29,12 @@ func (s *Server) Cancel() {
 			s.cancelEnded()
 			return nil
 		}
-		conn.Write(pgwire.AppendCancelRequest(nil, s.cancelPID, s.cancelKey))
 		request := &cancelRequest{server: s, conn: conn}
-		request.timer.Fire = request.timedOut
+		request.timer.Fire = request.giveUp
 		s.pool.loop.SetTimer(&request.timer, s.pool.now()+s.pool.config.ServerConnectTimeout)
+		// Encrypted as the server's connection is: the key is a secret.
+		encrypt := s.negotiation.state == negotiationEncrypted
+		request.negotiation.begin(conn, encrypt, false, s.pool.config.TLS, request.send)
 		return request
 	})
 }
@@ -69,13 +71,29 @@ func (s *Server) repeatCancel() {
 // cancelRequest handles a connection that carries a cancel request: PostgreSQL
 // closes it when the signal has been sent.
 type cancelRequest struct {
-	server *Server
-	conn   reactor.Conn
-	timer  reactor.Timer
+	server      *Server
+	conn        reactor.Conn
+	negotiation negotiation
+	timer       reactor.Timer
+}
+
+func (c *cancelRequest) send(failure *pgwire.Error) {
+	s := c.server
+	if failure != nil {
+		s.pool.loop.StopTimer(&c.timer)
+		c.giveUp()
+		return
+	}
+	c.conn.Write(pgwire.AppendCancelRequest(nil, s.cancelPID, s.cancelKey))
 }
 
 // OnData implements reactor.Handler.
-func (c *cancelRequest) OnData(data []byte) int { return len(data) }
+func (c *cancelRequest) OnData(data []byte) int {
+	if !c.negotiation.over() {
+		return c.negotiation.answer(data)
+	}
+	return len(data)
+}
 
 // OnDrain implements reactor.Handler.
 func (c *cancelRequest) OnDrain() {}
@@ -86,7 +104,7 @@ func (c *cancelRequest) OnClose(error) {
 	c.server.cancelEnded()
 }
 
-func (c *cancelRequest) timedOut() {
+func (c *cancelRequest) giveUp() {
 	c.conn.Abort()
 	c.server.cancelEnded()
 }

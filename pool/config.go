@@ -52,6 +52,9 @@ type Config struct {
 
 	Mode Mode
 
+	// TLS is how the connections to it are encrypted.
+	TLS ServerTLS
+
 	// Secrets is what is known of the passwords with which the proxy logs in, by
 	// user.
 	Secrets map[string]auth.Secret

@@ -86,6 +86,9 @@ func (s *Server) authenticate(body []byte) *pgwire.Error {
 	}
 	method, data := pgwire.AuthenticationMethod(binary.BigEndian.Uint32(body)), body[4:]
 	c := s.pool.credential
+	if failure := s.checkBinding(method); failure != nil {
+		return failure
+	}
 	inExchange := method == pgwire.AuthenticationSASLContinue || method == pgwire.AuthenticationSASLFinal
 	switch {
 	case s.scram != nil && !inExchange && (method != pgwire.AuthenticationOK || !s.scram.Done()), s.scram == nil && inExchange:
@@ -114,6 +117,16 @@ func (s *Server) authenticate(body []byte) *pgwire.Error {
 	return nil
 }
 
+// checkBinding refuses to prove who we are by anything but SCRAM where that has to be
+// bound to the channel.
+func (s *Server) checkBinding(method pgwire.AuthenticationMethod) *pgwire.Error {
+	if s.negotiation.tls.ChannelBinding != BindingRequire || s.scram != nil || method == pgwire.AuthenticationSASL {
+		return nil
+	}
+	return loginError(pgwire.InvalidAuthorization, fmt.Sprintf(
+		"channel binding is required, but server asks for authentication method %s: expected %s", method, auth.MechanismPlus))
+}
+
 // abilities is what can be answered, for an error.
 func (c *credential) abilities() string {
 	switch {
@@ -130,8 +143,14 @@ func (c *credential) abilities() string {
 }
 
 func (s *Server) beginSCRAM(mechanisms []byte) *pgwire.Error {
-	offered, ok := auth.ChooseMechanism(mechanisms)
-	if !ok {
+	channel := auth.Channel{EndPoint: s.negotiation.endPoint}
+	mechanism, offered := auth.ChooseMechanism(mechanisms, channel.EndPoint != nil)
+	channel.Bound = mechanism == auth.MechanismPlus
+	switch {
+	case !channel.Bound && s.negotiation.tls.ChannelBinding == BindingRequire:
+		return loginError(pgwire.InvalidAuthorization, fmt.Sprintf(
+			"channel binding is required, but not possible: server offers SASL mechanisms %.100q, encrypted: %t", offered, s.encrypt))
+	case mechanism == "":
 		return loginError(pgwire.InvalidAuthorization, fmt.Sprintf(
 			"server offers SASL mechanisms %.100q: expected %s", offered, auth.Mechanism))
 	}
@@ -139,8 +158,8 @@ func (s *Server) beginSCRAM(mechanisms []byte) *pgwire.Error {
 	if _, err := io.ReadFull(s.pool.config.Entropy, random[:]); err != nil {
 		return loginError(pgwire.CannotConnect, fmt.Sprintf("no random numbers for a nonce: %v", err))
 	}
-	s.scram = auth.NewSCRAMClient(random)
-	s.conn.Write(pgwire.AppendSASLInitialResponse(nil, auth.Mechanism, s.scram.First()))
+	s.scram = auth.NewSCRAMClient(channel, random)
+	s.conn.Write(pgwire.AppendSASLInitialResponse(nil, mechanism, s.scram.First()))
 	return nil
 }
 
@@ -149,7 +168,8 @@ func (s *Server) proveSCRAM(challenge []byte) *pgwire.Error {
 	if err != nil {
 		return loginError(pgwire.InvalidAuthorization, err.Error())
 	}
+	conn, scram := s.conn, s.scram // there may be others by then
 	return s.pool.withKeys(salt, iterations, func(keys auth.Keys) {
-		s.conn.Write(pgwire.AppendSASLResponse(nil, s.scram.Final(keys))) // which does nothing if it has ended meanwhile
+		conn.Write(pgwire.AppendSASLResponse(nil, scram.Final(keys))) // which does nothing if it has ended meanwhile
 	})
 }

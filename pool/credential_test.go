@@ -66,7 +66,7 @@ func (f *fixture) open() (*testClient, *pooltest.Conn) {
 // scram is the server's part of an exchange, up to AuthenticationSASLFinal.
 func (f *fixture) scram(conn *pooltest.Conn, verifier auth.Verifier) {
 	f.Helper()
-	s := auth.NewSCRAMServer(verifier, [auth.NonceBytes]byte{7})
+	s := auth.NewSCRAMServer(verifier, auth.Channel{}, [auth.NonceBytes]byte{7})
 	initial := f.asked(conn, pgwire.AuthenticationSASL, "SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00")
 	mechanism, first, err := pgwire.ParseSASLInitialResponse(initial[pgwire.HeaderBytes:])
 	if err != nil || mechanism != auth.Mechanism {
@@ -153,7 +153,7 @@ func TestSCRAMDerivesOnceForMany(t *testing.T) {
 		conn.Sent()
 		initial := f.asked(conn, pgwire.AuthenticationSASL, "SCRAM-SHA-256\x00\x00")
 		_, first, _ := pgwire.ParseSASLInitialResponse(initial[pgwire.HeaderBytes:])
-		challenge, err := auth.NewSCRAMServer(testVerifier, [auth.NonceBytes]byte{}).First(first)
+		challenge, err := auth.NewSCRAMServer(testVerifier, auth.Channel{}, [auth.NonceBytes]byte{}).First(first)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +179,7 @@ func TestSCRAMServerGoesMeanwhile(t *testing.T) {
 	_, conn := f.open()
 	initial := f.asked(conn, pgwire.AuthenticationSASL, "SCRAM-SHA-256\x00\x00")
 	_, first, _ := pgwire.ParseSASLInitialResponse(initial[pgwire.HeaderBytes:])
-	challenge, err := auth.NewSCRAMServer(testVerifier, [auth.NonceBytes]byte{}).First(first)
+	challenge, err := auth.NewSCRAMServer(testVerifier, auth.Channel{}, [auth.NonceBytes]byte{}).First(first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestSCRAMPassThrough(t *testing.T) {
 	conn.Sent()
 	initial := f.asked(conn, pgwire.AuthenticationSASL, "SCRAM-SHA-256\x00\x00")
 	_, first, _ := pgwire.ParseSASLInitialResponse(initial[pgwire.HeaderBytes:])
-	challenge, err := auth.NewSCRAMServer(auth.NewVerifier("pencil", []byte("another salt"), 2), [auth.NonceBytes]byte{}).First(first)
+	challenge, err := auth.NewSCRAMServer(auth.NewVerifier("pencil", []byte("another salt"), 2), auth.Channel{}, [auth.NonceBytes]byte{}).First(first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestPasswordLoginFails(t *testing.T) {
 		c, conn := f.open()
 		initial := f.asked(conn, pgwire.AuthenticationSASL, "SCRAM-SHA-256\x00\x00")
 		_, first, _ := pgwire.ParseSASLInitialResponse(initial[pgwire.HeaderBytes:])
-		challenge, err := auth.NewSCRAMServer(testVerifier, [auth.NonceBytes]byte{}).First(first)
+		challenge, err := auth.NewSCRAMServer(testVerifier, auth.Channel{}, [auth.NonceBytes]byte{}).First(first)
 		if err != nil {
 			t.Fatal(err)
 		}

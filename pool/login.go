@@ -24,11 +24,11 @@ func (p *Pool) connect() {
 	p.serverCount[stateOpening]++
 	p.pools.serverCount++
 	p.stats.ServerConnects++
-	p.loop.Dial(p.config.Upstream, p.config.ServerConnectTimeout, s.dialed)
+	s.planEncryption()
+	s.dial()
 }
 
-// dialed continues with the startup message.
-// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+// dialed continues with the encryption.
 func (s *Server) dialed(conn reactor.Conn, err error) reactor.Handler {
 	if s.state == stateClosed { // the pool was closed meanwhile
 		return nil
@@ -43,12 +43,25 @@ func (s *Server) dialed(conn reactor.Conn, err error) reactor.Handler {
 	}
 	s.conn = conn
 	s.pool.loop.SetTimer(&s.timer, s.createdAt+s.pool.config.ServerConnectTimeout)
-	conn.Write(pgwire.AppendStartupMessage(nil, pgwire.Version30, "user", s.pool.User, "database", s.pool.Database))
+	s.negotiation.begin(conn, s.encrypt, s.otherwise, s.pool.config.TLS, s.negotiated)
 	return s
+}
+
+// negotiated continues with the startup message.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+func (s *Server) negotiated(failure *pgwire.Error) {
+	if failure != nil {
+		s.loginFailed(failure)
+		return
+	}
+	s.conn.Write(pgwire.AppendStartupMessage(nil, pgwire.Version30, "user", s.pool.User, "database", s.pool.Database))
 }
 
 // logIn reads the messages up to the first ReadyForQuery.
 func (s *Server) logIn(data []byte) (consumed int) {
+	if !s.negotiation.over() {
+		return s.negotiation.answer(data)
+	}
 	for s.state == stateOpening {
 		messageType, size, err := pgwire.PeekBackend(data[consumed:])
 		if err != nil {
@@ -90,6 +103,7 @@ func (s *Server) loginMessage(messageType byte, body []byte) *pgwire.Error {
 		s.cancelPID = binary.BigEndian.Uint32(body)
 		s.cancelKey = append([]byte(nil), body[4:]...)
 	case pgwire.ErrorResponse:
+		s.refused = true
 		return pgwire.ParseError(body)
 	case pgwire.NoticeResponse, pgwire.NegotiateProtocolVersion:
 	case pgwire.ReadyForQuery:
@@ -109,7 +123,9 @@ func loginError(code pgwire.SQLState, message string) *pgwire.Error {
 
 func (s *Server) loginFailed(e *pgwire.Error) {
 	s.conn.Abort()
-	s.pool.openFailed(s, ReasonLoginFailed, e)
+	if !s.tryOtherwise(e) {
+		s.pool.openFailed(s, ReasonLoginFailed, s.bothFailures(e))
+	}
 }
 
 // timedOut ends a login or a clean-up that takes too long.

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
@@ -20,6 +21,9 @@ func (s *Server) OnClose(err error) {
 			message = "connection to server lost: " + err.Error()
 		}
 		s.fatal = &pgwire.Error{Severity: pgwire.SeverityFatal, SQLState: pgwire.ConnectionFailure, Message: message}
+		if s.state == stateOpening && s.negotiation.state == negotiationEncrypting {
+			s.fatal = loginError(pgwire.CannotConnect, fmt.Sprintf("cannot encrypt the connection to server %s: %v", s.pool.config.Upstream, err))
+		}
 	}
 	if s.state == stateOpening {
 		s.loginFailed(s.fatal)

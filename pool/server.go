@@ -36,7 +36,13 @@ type Server struct {
 	cancelPID uint32
 	cancelKey []byte
 
-	scram *auth.SCRAMClient // under way while the server logs in
+	// The login.
+	negotiation  negotiation
+	encrypt      bool              // this attempt begins with TLS
+	otherwise    bool              // another attempt may follow, that differs in it
+	firstFailure *pgwire.Error     // of the attempt before
+	refused      bool              // the server has said why
+	scram        *auth.SCRAMClient // under way
 
 	state state
 	index int // in pool.servers

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"strings"
 
@@ -51,7 +52,11 @@ func (s *session) authenticate(request startupRequest) {
 			s.ask(pgwire.AuthenticationMD5, string(a.salt[:]))
 		}
 	default:
-		s.ask(pgwire.AuthenticationSASL, auth.Mechanism+"\x00\x00")
+		mechanisms := auth.Mechanism + "\x00\x00"
+		if s.endPoint() != nil {
+			mechanisms = auth.MechanismPlus + "\x00" + mechanisms
+		}
+		s.ask(pgwire.AuthenticationSASL, mechanisms)
 	}
 }
 
@@ -136,9 +141,18 @@ func (s *session) checkPassword(body []byte) {
 	})
 }
 
+// endPoint is what an exchange of SCRAM can be bound to, nil if there is nothing.
+func (s *session) endPoint() []byte {
+	if s.channel == nil {
+		return nil
+	}
+	return s.channel.endPoint
+}
+
 func (s *session) beginSCRAM(body []byte) {
 	mechanism, data, err := pgwire.ParseSASLInitialResponse(body)
-	if err == nil && mechanism != auth.Mechanism {
+	channel := auth.Channel{EndPoint: s.endPoint(), Bound: mechanism == auth.MechanismPlus}
+	if err == nil && mechanism != auth.Mechanism && (!channel.Bound || channel.EndPoint == nil) {
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "client selected an invalid SASL authentication mechanism"))
 		return
 	}
@@ -146,7 +160,7 @@ func (s *session) beginSCRAM(body []byte) {
 	if err == nil && !s.random(random[:]) {
 		return
 	}
-	scram := auth.NewSCRAMServer(s.auth.verifier, random)
+	scram := auth.NewSCRAMServer(s.auth.verifier, channel, random)
 	challenge := ""
 	if err == nil {
 		challenge, err = scram.First(data)
@@ -162,6 +176,8 @@ func (s *session) beginSCRAM(body []byte) {
 func (s *session) endSCRAM(body []byte) {
 	reply, keys, ok, err := s.auth.scram.Final(body)
 	switch {
+	case errors.Is(err, auth.ErrChannelBinding):
+		s.refuseLogin(fatalf(pgwire.InvalidAuthorization, "%v", err))
 	case err != nil:
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "%v", err))
 	case ok && s.auth.secret.Verifier() != nil:

@@ -87,7 +87,7 @@ func (c *client) prove(user, password string) (salt []byte, iterations int, exch
 	if method, data := c.startupAs(user); method != pgwire.AuthenticationSASL || string(data) != "SCRAM-SHA-256\x00\x00" {
 		c.f.Fatalf("asked for %v %q", method, data)
 	}
-	exchange = auth.NewSCRAMClient([auth.NonceBytes]byte{9})
+	exchange = auth.NewSCRAMClient(auth.Channel{}, [auth.NonceBytes]byte{9})
 	c.feed(pgwire.AppendSASLInitialResponse(nil, auth.Mechanism, exchange.First()))
 	method, challenge := c.request()
 	salt, iterations, err := exchange.Challenge(challenge)
@@ -438,7 +438,7 @@ func TestProofIsPassedThrough(t *testing.T) {
 		f.world.Settle()
 		return sent
 	}
-	exchange := auth.NewSCRAMServer(auth.NewVerifier("pencil", authSalt, authIterations), [auth.NonceBytes]byte{3})
+	exchange := auth.NewSCRAMServer(auth.NewVerifier("pencil", authSalt, authIterations), auth.Channel{}, [auth.NonceBytes]byte{3})
 	_, first, err := pgwire.ParseSASLInitialResponse(say(pgwire.AuthenticationSASL, "SCRAM-SHA-256\x00\x00")[pgwire.HeaderBytes:])
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,9 @@ type Config struct {
 	AuthType AuthType
 	Secrets  map[string]auth.Secret
 
+	// ClientTLS is how connections of clients are encrypted.
+	ClientTLS ClientTLS
+
 	// MaxClientConn bounds the client connections, those not yet logged in
 	// included.
 	MaxClientConn int
@@ -58,11 +61,16 @@ const (
 	// AuthMD5 asks for an md5 response, and by SCRAM those of whose password only
 	// a verifier is known.
 	AuthMD5
-	// AuthSCRAM is SCRAM-SHA-256.
+	// AuthSCRAM is SCRAM-SHA-256, over TLS with channel binding if the client wants.
 	AuthSCRAM
+	// AuthCert believes a client whose certificate has the user as common name. It
+	// takes ClientTLS of a mode that verifies certificates.
+	AuthCert
 )
 
-var authTypeNames = [...]string{AuthTrust: "trust", AuthPassword: "password", AuthMD5: "md5", AuthSCRAM: "scram-sha-256"}
+var authTypeNames = [...]string{
+	AuthTrust: "trust", AuthPassword: "password", AuthMD5: "md5", AuthSCRAM: "scram-sha-256", AuthCert: "cert",
+}
 
 // String returns PostgreSQL's word for the type in pg_hba.conf.
 func (a AuthType) String() string { return authTypeNames[a] }
@@ -80,5 +88,5 @@ func (a *AuthType) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("auth type %q: expected trust, password, md5 or scram-sha-256", text)
+	return fmt.Errorf("auth type %q: expected trust, password, md5, scram-sha-256 or cert", text)
 }

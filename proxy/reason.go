@@ -8,6 +8,7 @@ const (
 	endGone
 	endCancelRequest
 	endProtocol
+	endHandshake
 	endRefused
 	endAuthentication
 	endLoginTimeout
@@ -25,6 +26,7 @@ var endReasonNames = [endReasonCount]string{
 	endGone:            "client gone",
 	endCancelRequest:   "cancel request",
 	endProtocol:        "protocol violation",
+	endHandshake:       "TLS handshake failed",
 	endRefused:         "login refused",
 	endAuthentication:  "authentication failed",
 	endLoginTimeout:    "login timeout",

@@ -16,6 +16,7 @@ type sessionState uint8
 
 const (
 	stateStartup        sessionState = iota // awaits a startup packet
+	stateEncrypting                         // awaits the end of the TLS handshake
 	stateAuthenticating                     // awaits a proof
 	stateLoggingIn                          // awaits a server that says what to tell the client
 	stateReady                              // takes queries
@@ -35,7 +36,8 @@ type session struct {
 
 	// Set by the startup packet.
 	state     sessionState
-	encrypted encryptionAsked
+	asked     encryptionAsked
+	channel   *channel        // nil if it is not encrypted
 	auth      *authentication // while it is under way
 	version   pgwire.ProtocolVersion
 	cancelKey []byte
@@ -95,7 +97,7 @@ func (s *session) OnData(data []byte) (consumed int) {
 			n = s.startup(data[consumed:])
 		case stateAuthenticating:
 			n = s.authenticationMessage(data[consumed:])
-		case stateLoggingIn:
+		case stateEncrypting, stateLoggingIn:
 		case stateReady:
 			if len(s.again) == 0 {
 				n = s.consume(data[consumed:])
@@ -440,7 +442,9 @@ func (s *session) OnClose(err error) {
 		cause = err.Error()
 	}
 	reason := endGone
-	if s.goodbye { // as if it had been read: what is under way is completed
+	if s.state == stateEncrypting {
+		reason = endHandshake
+	} else if s.goodbye { // as if it had been read: what is under way is completed
 		reason = endTerminate
 	}
 	s.end(reason, cause)

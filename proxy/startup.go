@@ -22,13 +22,21 @@ const (
 // startup consumes a startup packet.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
 func (s *session) startup(b []byte) (consumed int) {
+	if len(b) > 0 && b[0] == tlsHandshake && s.asked == 0 {
+		if s.encryptable() {
+			s.encrypt(true)
+		} else {
+			s.end(endProtocol, "the client speaks TLS, which is not turned on")
+		}
+		return 0
+	}
 	packet, size, err := pgwire.ParseStartup(b)
 	switch {
 	case err != nil:
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "%v", err))
 		return 0
 	case packet.Kind == pgwire.StartupSSL, packet.Kind == pgwire.StartupGSS:
-		return s.refuseEncryption(packet.Kind, size, len(b))
+		return s.answerEncryption(packet.Kind, size, len(b))
 	case packet.Kind == pgwire.StartupCancel:
 		s.proxy.cancel(packet.CancelPID, packet.CancelKey)
 		s.end(endCancelRequest, "")
@@ -38,14 +46,14 @@ func (s *session) startup(b []byte) (consumed int) {
 	return size
 }
 
-// refuseEncryption answers that there is none. Bytes behind the request would have
+// answerEncryption answers whether there is any. Bytes behind the request would have
 // been sent before the answer was known: an attempt to smuggle plain text in.
-func (s *session) refuseEncryption(kind pgwire.StartupKind, size, atHand int) int {
+func (s *session) answerEncryption(kind pgwire.StartupKind, size, atHand int) int {
 	asked := askedSSL
 	if kind == pgwire.StartupGSS {
 		asked = askedGSS
 	}
-	if s.encrypted&asked != 0 {
+	if s.asked&asked != 0 {
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "encryption was requested twice: expected a startup message"))
 		return 0
 	}
@@ -53,7 +61,12 @@ func (s *session) refuseEncryption(kind pgwire.StartupKind, size, atHand int) in
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "received unencrypted data after encryption request"))
 		return 0
 	}
-	s.encrypted |= asked
+	s.asked |= asked
+	if kind == pgwire.StartupSSL && s.encryptable() {
+		s.conn.Write([]byte{'S'})
+		s.encrypt(false)
+		return size
+	}
 	s.conn.Write([]byte{'N'})
 	return size
 }
@@ -71,11 +84,16 @@ func (s *session) begin(packet pgwire.Startup) {
 	}
 	s.negotiate(packet)
 	request, e := readStartup(packet.Parameters)
+	if e == nil {
+		e = s.checkEncryption(request)
+	}
 	if e != nil {
 		s.refuseLogin(e)
 		return
 	}
 	switch {
+	case s.proxy.config.AuthType == AuthCert:
+		s.authenticateCertificate(request)
 	case s.proxy.config.AuthType != AuthTrust:
 		s.authenticate(request)
 	case !s.conn.Local():

@@ -13,9 +13,12 @@ import (
 	"strings"
 )
 
-// Mechanism is the only SASL mechanism that is spoken: without TLS there is no
-// channel to bind to.
-const Mechanism = "SCRAM-SHA-256"
+// Mechanism and MechanismPlus are the SASL mechanisms that are spoken: the latter
+// binds the proof to the encrypted channel that it is given on.
+const (
+	Mechanism     = "SCRAM-SHA-256"
+	MechanismPlus = "SCRAM-SHA-256-PLUS"
+)
 
 // DefaultIterations and SaltBytes are PostgreSQL's for the verifiers it makes.
 const (

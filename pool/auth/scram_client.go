@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // SCRAMClient is the exchange of a client with a server: First, Challenge, Final,
 // Verify, in that order.
 type SCRAMClient struct {
+	channel     Channel
 	nonce       string
 	serverFirst string
 	serverNonce string
@@ -31,14 +33,25 @@ const (
 	scramDone
 )
 
-// NewSCRAMClient begins an exchange.
-func NewSCRAMClient(random [NonceBytes]byte) *SCRAMClient {
-	return &SCRAMClient{nonce: nonceText(random)}
+// NewSCRAMClient begins an exchange over a channel.
+func NewSCRAMClient(channel Channel, random [NonceBytes]byte) *SCRAMClient {
+	return &SCRAMClient{channel: channel, nonce: nonceText(random)}
 }
 
 // First is the client-first-message. PostgreSQL takes the user's name from the
 // startup packet, so libpq leaves it out here.
-func (c *SCRAMClient) First() string { return "n,," + c.firstBare() }
+func (c *SCRAMClient) First() string { return c.header() + c.firstBare() }
+
+// header is what we say about channel binding.
+func (c *SCRAMClient) header() string {
+	switch {
+	case c.channel.Bound:
+		return "p=" + bindingType + ",,"
+	case c.channel.EndPoint != nil:
+		return "y,," // the server knows whether its offer has been taken away
+	}
+	return "n,,"
+}
 
 func (c *SCRAMClient) firstBare() string { return "n=,r=" + c.nonce }
 
@@ -72,7 +85,7 @@ func (c *SCRAMClient) Final(keys Keys) string {
 	if c.step != scramChallenged {
 		panic("BUG: SCRAM proof without a challenge")
 	}
-	withoutProof := "c=" + base64.StdEncoding.EncodeToString([]byte("n,,")) + ",r=" + c.serverNonce
+	withoutProof := "c=" + c.channel.binding(c.header()) + ",r=" + c.serverNonce
 	c.message = c.firstBare() + "," + c.serverFirst + "," + withoutProof
 	c.serverKey = keys.ServerKey
 	c.step = scramProved
@@ -108,15 +121,21 @@ func (c *SCRAMClient) Done() bool { return c.step == scramDone }
 
 var errOutOfTurn = errors.New("SCRAM message out of turn")
 
-// ChooseMechanism reports whether the server's list of SASL mechanisms, of which
-// each ends with a zero byte, has ours, and returns the list for an error.
-func ChooseMechanism(list []byte) (offered string, ok bool) {
+// ChooseMechanism returns ours of the server's list of SASL mechanisms, of which each
+// ends with a zero byte: the one that binds to a channel if it can be; empty if
+// there is none. offered is the list for an error.
+func ChooseMechanism(list []byte, bindable bool) (mechanism, offered string) {
 	var names []string
 	for name := range bytes.SplitSeq(list, []byte{0}) {
 		if len(name) > 0 {
 			names = append(names, string(name))
-			ok = ok || string(name) == Mechanism
 		}
 	}
-	return strings.Join(names, ", "), ok
+	switch {
+	case bindable && slices.Contains(names, MechanismPlus):
+		mechanism = MechanismPlus
+	case slices.Contains(names, Mechanism):
+		mechanism = Mechanism
+	}
+	return mechanism, strings.Join(names, ", ")
 }

@@ -13,6 +13,7 @@ const MaxSASLBytes = 1024
 
 // SCRAMServer is the exchange of a server with a client: First, then Final.
 type SCRAMServer struct {
+	channel     Channel
 	ourNonce    string
 	verifier    Verifier
 	clientFirst []byte // without the header
@@ -23,9 +24,10 @@ type SCRAMServer struct {
 }
 
 // NewSCRAMServer begins an exchange with a client who should know the password of
-// the verifier.
-func NewSCRAMServer(verifier Verifier, random [NonceBytes]byte) *SCRAMServer {
-	return &SCRAMServer{verifier: verifier, ourNonce: nonceText(random)}
+// the verifier. MechanismPlus has been offered if the channel has an end point, and
+// chosen if it is bound.
+func NewSCRAMServer(verifier Verifier, channel Channel, random [NonceBytes]byte) *SCRAMServer {
+	return &SCRAMServer{channel: channel, verifier: verifier, ourNonce: nonceText(random)}
 }
 
 // First reads the client-first-message and returns the server-first-message. An
@@ -38,14 +40,9 @@ func (s *SCRAMServer) First(message []byte) (string, error) {
 	if len(message) > MaxSASLBytes {
 		return "", errTooLong
 	}
-	rest := message
-	switch {
-	case bytes.HasPrefix(rest, []byte("n,")), bytes.HasPrefix(rest, []byte("y,")):
-		rest = rest[2:]
-	case bytes.HasPrefix(rest, []byte("p=")):
-		return "", errors.New("client wants SCRAM channel binding, which was not offered")
-	default:
-		return "", malformed("unexpected channel binding flag")
+	rest, err := s.readFlag(message)
+	if err != nil {
+		return "", err
 	}
 	if bytes.HasPrefix(rest, []byte("a=")) {
 		return "", errors.New("client uses authorization identity, but it is not supported")
@@ -73,6 +70,27 @@ func (s *SCRAMServer) First(message []byte) (string, error) {
 	return s.serverFirst, nil
 }
 
+// readFlag reads what the client says about channel binding.
+func (s *SCRAMServer) readFlag(message []byte) (rest []byte, err error) {
+	flag, rest, ok := bytes.Cut(message, []byte{','})
+	bindingName, binds := bytes.CutPrefix(flag, []byte("p="))
+	switch {
+	case !ok, !binds && string(flag) != "n" && string(flag) != "y":
+		return nil, malformed("unexpected channel binding flag")
+	case binds && !s.channel.Bound:
+		return nil, errors.New("the client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data")
+	case binds && string(bindingName) != bindingType:
+		return nil, fmt.Errorf("unsupported SCRAM channel-binding type %.100q", bindingName)
+	case binds:
+	case s.channel.Bound:
+		return nil, errors.New("the client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding data")
+	case string(flag) == "y" && s.channel.EndPoint != nil:
+		// Somebody in between has taken the offer away.
+		return nil, errors.New("the client supports SCRAM channel binding but thinks the server does not; however, this server does support channel binding")
+	}
+	return rest, nil
+}
+
 // Final reads the client-final-message. ok reports whether the client knows the
 // password: then it is to be sent reply, the server-final-message, and keys are
 // those with which it has proved it. An error is a violation of the protocol.
@@ -85,7 +103,11 @@ func (s *SCRAMServer) Final(message []byte) (reply string, keys Keys, ok bool, e
 		return "", Keys{}, false, errTooLong
 	}
 	binding, rest, ok := attribute(message, 'c')
-	if !ok || string(binding) != base64.StdEncoding.EncodeToString(s.header) {
+	switch {
+	case ok && string(binding) == s.channel.binding(string(s.header)):
+	case ok && s.channel.Bound:
+		return "", Keys{}, false, ErrChannelBinding
+	default:
 		return "", Keys{}, false, malformed("unexpected channel binding attribute")
 	}
 	nonce, _, ok := attribute(rest, 'r')
@@ -105,6 +127,10 @@ func (s *SCRAMServer) Final(message []byte) (reply string, keys Keys, ok bool, e
 	signature := mac(s.verifier.ServerKey[:], authMessage)
 	return "v=" + base64.StdEncoding.EncodeToString(signature[:]), Keys{clientKey, s.verifier.ServerKey}, true, nil
 }
+
+// ErrChannelBinding says that the proof of a client is bound to another channel:
+// somebody is in between.
+var ErrChannelBinding = errors.New("SCRAM channel binding check failed")
 
 var errTooLong = fmt.Errorf("malformed SCRAM message: longer than %d bytes", MaxSASLBytes)
 

@@ -105,7 +105,7 @@ func TestMalformedVerifiers(t *testing.T) {
 func TestServerRefusesMalformedFirst(t *testing.T) {
 	for name, test := range map[string]struct{ message, text string }{
 		"empty":            {"", "channel binding flag"},
-		"channel binding":  {"p=tls-server-end-point,,n=,r=abc", "channel binding, which was not offered"},
+		"channel binding":  {"p=tls-server-end-point,,n=,r=abc", "selected SCRAM-SHA-256 without channel binding"},
 		"flag":             {"x,,n=,r=abc", "channel binding flag"},
 		"cut off":          {"n", "channel binding flag"},
 		"authorization":    {"n,a=admin,n=,r=abc", "authorization identity"},
@@ -235,12 +235,20 @@ func TestFakeVerifier(t *testing.T) {
 }
 
 func TestChooseMechanism(t *testing.T) {
-	for list, want := range map[string]bool{
-		"SCRAM-SHA-256\x00\x00": true, "SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00": true,
-		"SCRAM-SHA-256-PLUS\x00\x00": false, "OAUTHBEARER\x00\x00": false, "": false, "\x00": false, "SCRAM-SHA-256": true,
+	for list, want := range map[string]struct{ plain, bindable string }{
+		"SCRAM-SHA-256\x00\x00":                       {Mechanism, Mechanism},
+		"SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00": {Mechanism, MechanismPlus},
+		"SCRAM-SHA-256-PLUS\x00\x00":                  {"", MechanismPlus},
+		"OAUTHBEARER\x00\x00":                         {},
+		"":                                            {},
+		"\x00":                                        {},
+		"SCRAM-SHA-256":                               {Mechanism, Mechanism},
 	} {
-		if _, ok := ChooseMechanism([]byte(list)); ok != want {
-			t.Errorf("%q: %v, want %v", list, ok, want)
+		if got, _ := ChooseMechanism([]byte(list), false); got != want.plain {
+			t.Errorf("%q: %q, want %q", list, got, want.plain)
+		}
+		if got, _ := ChooseMechanism([]byte(list), true); got != want.bindable {
+			t.Errorf("%q over TLS: %q, want %q", list, got, want.bindable)
 		}
 	}
 }
@@ -262,7 +270,15 @@ func FuzzVerifier(f *testing.F) {
 func FuzzSCRAMServer(f *testing.F) {
 	f.Add(rfcClientFirst, rfcClientFinal)
 	f.Add("y,,n=,r=abc,x=1", "c=eSws,r=abc,p=")
+	f.Add("p=tls-server-end-point,,n=,r=abc", "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCws,r=abc,p=")
 	f.Fuzz(func(t *testing.T, first, final string) {
+		bound := rfcServer(t)
+		bound.channel = Channel{EndPoint: []byte("hash"), Bound: true}
+		if _, err := bound.First([]byte(first)); err == nil {
+			if _, _, ok, _ := bound.Final([]byte(final)); ok {
+				t.Fatalf("%q, %q were accepted on an encrypted channel", first, final)
+			}
+		}
 		s := rfcServer(t)
 		if _, err := s.First([]byte(first)); err != nil {
 			return

@@ -151,6 +151,12 @@ func AppendStartupMessage(b []byte, version ProtocolVersion, parameters ...strin
 	return b
 }
 
+// AppendSSLRequest appends the packet that asks a server for TLS.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
+func AppendSSLRequest(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 8), sslRequestCode)
+}
+
 // AppendCancelRequest appends the packet that asks a server to cancel what the
 // connection with this key runs.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS

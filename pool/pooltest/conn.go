@@ -1,6 +1,7 @@
 package pooltest
 
 import (
+	"crypto/tls"
 	"io"
 
 	"github.com/billproxy/billproxy/pool/reactor"
@@ -43,6 +44,11 @@ type Conn struct {
 	high      bool // OnDrain is due
 	held      bool // by Hold
 	redeliver bool
+
+	// Encryption, which is only pretended: the bytes stay as they are.
+	role      reactor.TLSRole
+	config    *tls.Config // nil if StartTLS was not called
+	encrypted func(tls.ConnectionState)
 
 	closed   bool // by the code under test
 	aborted  bool
@@ -140,6 +146,32 @@ func (c *Conn) ResumeRead() { c.paused = false }
 // Redeliver implements reactor.Conn.
 func (c *Conn) Redeliver() { c.redeliver = true }
 
+// StartTLS implements reactor.Conn.
+func (c *Conn) StartTLS(role reactor.TLSRole, config *tls.Config, done func(tls.ConnectionState)) {
+	if c.config != nil {
+		panic("BUG: StartTLS of an encrypted connection")
+	}
+	c.role, c.config, c.encrypted = role, config, done
+}
+
+// Handshaking returns what StartTLS was called with, and a nil config if it was not
+// or the handshake is over.
+func (c *Conn) Handshaking() (reactor.TLSRole, *tls.Config) {
+	if c.encrypted == nil {
+		return 0, nil
+	}
+	return c.role, c.config
+}
+
+// Encrypt ends the handshake that the code under test has begun.
+func (c *Conn) Encrypt(state tls.ConnectionState) {
+	done := c.encrypted
+	c.encrypted = nil
+	if !c.closed {
+		done(state)
+	}
+}
+
 // Close implements reactor.Conn.
 func (c *Conn) Close() {
 	c.closed, c.held = true, false
@@ -162,6 +194,12 @@ func (c *Conn) Local() bool { return !c.Remote }
 // step does what is possible and reports whether that was anything.
 func (c *Conn) step() bool {
 	happened := false
+	if c.encrypted != nil && !c.closed {
+		if c.ended == nil {
+			return c.flush()
+		}
+		c.arrived = nil // it was of the handshake
+	}
 	if c.redeliver {
 		c.redeliver = false
 		if len(c.left) > 0 {

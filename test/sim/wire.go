@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"slices"
@@ -126,6 +127,11 @@ func (c *Conn) Hold(on bool) {
 		c.held = on
 		c.markDirty()
 	}
+}
+
+// StartTLS implements reactor.Conn. No scenario has encryption.
+func (c *Conn) StartTLS(reactor.TLSRole, *tls.Config, func(tls.ConnectionState)) {
+	c.world.fail("%s was to be encrypted", c.name)
 }
 
 // PauseRead implements reactor.Conn.
