@@ -41,6 +41,9 @@ type channel struct {
 // SetClientTLS is for the connections that begin to be encrypted from now on.
 func (p *Proxy) SetClientTLS(t ClientTLS) { p.config.ClientTLS = t }
 
+// SetServerTLS is for the connections to PostgreSQL that are opened from now on.
+func (p *Proxy) SetServerTLS(t pool.ServerTLS) { p.pools.SetServerTLS(t) }
+
 // encryptable reports whether TLS is spoken with the client. As in PostgreSQL it is
 // not over Unix-domain sockets.
 func (s *session) encryptable() bool {

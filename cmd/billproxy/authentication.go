@@ -57,7 +57,7 @@ func (a authentication) servers(to upstream) map[string]auth.Secret {
 
 // clients is with what clients log in: the file goes before the URL.
 func (a authentication) clients(to upstream) (map[string]auth.Secret, error) {
-	if a.authType == proxy.AuthTrust {
+	if a.authType == proxy.AuthTrust || a.authType == proxy.AuthCert {
 		return nil, nil
 	}
 	secrets := a.servers(to)

@@ -26,8 +26,18 @@ type config struct {
 
 	Listen        listenAddress `env:"LISTEN" envDefault:"127.0.0.1:6432" meaning:"where the proxy takes PostgreSQL clients"`
 	UnixSocketDir folder        `env:"UNIX_SOCKET_DIR" meaning:"folder for a Unix-domain socket of the proxy; empty makes none"`
-	AuthType      authType      `env:"AUTH_TYPE" derived:"scram-sha-256 or trust" meaning:"how clients prove who they are: scram-sha-256, md5, password, or trust for this machine only; by default scram-sha-256 if there is an AUTH_FILE or a password in UPSTREAM_URL"`
+	AuthType      authType      `env:"AUTH_TYPE" derived:"scram-sha-256 or trust" meaning:"how clients prove who they are: scram-sha-256, md5, password, cert for the common name of their certificate, or trust for this machine only; by default scram-sha-256 if there is an AUTH_FILE or a password in UPSTREAM_URL"`
 	AuthFile      authFile      `env:"AUTH_FILE" meaning:"users and passwords besides those of UPSTREAM_URL, as in PgBouncer's userlist.txt"`
+
+	ClientTLSSSLMode   sslMode      `env:"CLIENT_TLS_SSLMODE" envDefault:"disable" meaning:"encryption of clients: allow and prefer leave it to them, require refuses the others, verify-ca and verify-full those without a certificate of CLIENT_TLS_CA_FILE"`
+	ClientTLSCertFile  pemFile      `env:"CLIENT_TLS_CERT_FILE" meaning:"certificate of the proxy for clients, with those of its issuers; read again at SIGHUP"`
+	ClientTLSKeyFile   pemFile      `env:"CLIENT_TLS_KEY_FILE" meaning:"its private key, which nobody else may be able to read"`
+	ClientTLSCAFile    pemFile      `env:"CLIENT_TLS_CA_FILE" meaning:"certificates that certificates of clients have to lead to"`
+	ClientTLSProtocols tlsProtocols `env:"CLIENT_TLS_PROTOCOLS" envDefault:"secure" meaning:"versions of TLS: tlsv1.2, tlsv1.3, or secure, which is both"`
+	ServerTLSSSLMode   sslMode      `env:"SERVER_TLS_SSLMODE" derived:"sslmode of UPSTREAM_URL" meaning:"encryption of servers, with libpq's meanings"`
+	ServerTLSCAFile    pemFile      `env:"SERVER_TLS_CA_FILE" derived:"sslrootcert of UPSTREAM_URL" meaning:"certificates that those of servers have to lead to, or the word system; read again at SIGHUP"`
+	ServerTLSCertFile  pemFile      `env:"SERVER_TLS_CERT_FILE" derived:"sslcert of UPSTREAM_URL" meaning:"certificate of the proxy for servers"`
+	ServerTLSKeyFile   pemFile      `env:"SERVER_TLS_KEY_FILE" derived:"sslkey of UPSTREAM_URL" meaning:"its private key, which nobody else may be able to read"`
 
 	PoolMode              poolMode `env:"POOL_MODE" envDefault:"transaction" meaning:"how long a client keeps a server: transaction, session or statement"`
 	DefaultPoolSize       positive `env:"DEFAULT_POOL_SIZE" envDefault:"20" meaning:"most servers for one pair of database and user"`

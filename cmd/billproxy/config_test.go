@@ -73,7 +73,17 @@ func TestValues(t *testing.T) {
 		{"AUTH_TYPE", "plain", "password"}, // PgBouncer's word and PostgreSQL's
 		{"AUTH_TYPE", "password", "password"},
 		{"AUTH_TYPE", "trust", "trust"},
+		{"AUTH_TYPE", "cert", "cert"},
 		{"AUTH_TYPE", "any", ""},
+		{"CLIENT_TLS_SSLMODE", "Require", "require"},
+		{"SERVER_TLS_SSLMODE", "verify-full", "verify-full"},
+		{"SERVER_TLS_SSLMODE", "verify", ""},
+		{"CLIENT_TLS_PROTOCOLS", "secure", "secure"},
+		{"CLIENT_TLS_PROTOCOLS", "tlsv1.3, tlsv1.2", "secure"},
+		{"CLIENT_TLS_PROTOCOLS", "TLSv1.2", "tlsv1.2"},
+		{"CLIENT_TLS_PROTOCOLS", "tlsv1.3", "tlsv1.3"},
+		{"CLIENT_TLS_PROTOCOLS", "tlsv1.1,tlsv1.2", ""},
+		{"CLIENT_TLS_PROTOCOLS", "", "secure"},
 		{"AUTH_FILE", "/etc/userlist.txt", "/etc/userlist.txt"},
 		{"LOG_FORMAT", "JSON", "json"},
 		{"LOG_FORMAT", "xml", ""},
@@ -83,6 +93,8 @@ func TestValues(t *testing.T) {
 		{"UPSTREAM_URL", "postgres://u@db/b?password=secret&sslmode=disable", "postgres://u@db/b?password=xxxxx&sslmode=disable"},
 		{"UPSTREAM_URL", "host=db user=u password='a secret' dbname=b", "host=db user=u password=xxxxx dbname=b"},
 		{"UPSTREAM_URL", "postgres://u:secret@db:port/b", ""},
+		{"UPSTREAM_URL", "postgres://db/b?sslmode=verify-ca&sslrootcert=/missing", "postgres://db/b?sslmode=verify-ca&sslrootcert=/missing"},
+		{"UPSTREAM_URL", "postgres://db/b?sslmode=some", ""},
 		{"API_KEYS", "bp_secret_1, bp_secret_2", "xxxxx,xxxxx"},
 		{"API_KEYS", "bp_secret_1,,", ""},
 	} {
@@ -204,8 +216,7 @@ func TestUpstream(t *testing.T) {
 		},
 		{url: "postgres://billing@localhost/", address: "tcp localhost:5432", proxyURL: "postgres://billing@127.0.0.1:1/billing?sslmode=disable"},
 		{url: "postgres:///a?host=/run/pg&port=7&user=b", address: "unix /run/pg/.s.PGSQL.7", proxyURL: "postgres://b@127.0.0.1:1/a?sslmode=disable"},
-		{url: "postgres://b@db/a?sslmode=require", problem: "does not encrypt"},
-		{url: "postgres://b@db/a?sslmode=verify-full", problem: "does not encrypt"},
+		{url: "postgres://b@db/a?sslmode=require&sslrootcert=/missing", problem: "open /missing: no such file"},
 		{url: "postgres://b@db1,db2/a?sslmode=disable", problem: "a single host"},
 		{url: "", problem: "is not set"},
 	} {
@@ -223,8 +234,12 @@ func TestUpstream(t *testing.T) {
 		if got := to.address.Network + " " + to.address.Address; got != test.address {
 			t.Errorf("%s: address %s, want %s", test.url, got, test.address)
 		}
-		if got := to.proxyURL("127.0.0.1:1", to.login.Password); got != test.proxyURL {
+		if got := to.proxyURL("127.0.0.1:1", to.login.Password, false); got != test.proxyURL {
 			t.Errorf("%s: proxy URL %s, want %s", test.url, got, test.proxyURL)
+		}
+		encrypted := strings.Replace(test.proxyURL, "disable", "require", 1)
+		if got := to.proxyURL("127.0.0.1:1", to.login.Password, true); got != encrypted {
+			t.Errorf("%s: proxy URL %s, want %s", test.url, got, encrypted)
 		}
 	}
 }

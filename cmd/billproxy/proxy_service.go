@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
@@ -23,12 +24,17 @@ type proxyService struct {
 	logger    *slog.Logger
 
 	authentication authentication
+	clientTLS      proxy.ClientTLS // as it was at first
 
 	// Static after start; the proxy's methods are the loop's to call.
-	upstream upstream
-	proxy    *proxy.Proxy
-	done     chan struct{} // closed when the loop has ended; err is set before
-	err      error
+	proxy *proxy.Proxy
+	done  chan struct{} // closed when the loop has ended; err is set before
+	err   error
+
+	// Owned by who starts and then by who reloads.
+	to upstream
+
+	direct atomic.Pointer[upstream] // with what the proxy itself logs in
 }
 
 // listenProxy binds the proxy's addresses. Clients are accepted after start.
@@ -40,6 +46,10 @@ func listenProxy(ctx context.Context, c *config, logger *slog.Logger) (*proxySer
 	if err := checkTrust(ctx, c, authentication.authType); err != nil {
 		return nil, err
 	}
+	clientTLS, err := readClientTLS(c)
+	if err != nil {
+		return nil, err
+	}
 	if err := raiseDescriptorLimit(c, logger); err != nil {
 		return nil, err
 	}
@@ -47,7 +57,7 @@ func listenProxy(ctx context.Context, c *config, logger *slog.Logger) (*proxySer
 	if err != nil {
 		return nil, err
 	}
-	s := &proxyService{engine: engine, logger: logger, authentication: authentication, done: make(chan struct{})}
+	s := &proxyService{engine: engine, logger: logger, authentication: authentication, clientTLS: clientTLS, done: make(chan struct{})}
 	if err := s.listen(ctx, reactor.Address{Network: "tcp", Address: string(c.Listen)}); err != nil {
 		s.close()
 		return nil, listenError("LISTEN", c.Listen, err)
@@ -89,7 +99,12 @@ func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed
 	config := proxyConfig(c, to)
 	config.AuthType, config.Secrets = s.authentication.authType, clients
 	config.Pool.Secrets = s.authentication.servers(to)
-	s.upstream = to.withPassword(s.authentication.users[to.user].Password())
+	config.ClientTLS = s.clientTLS
+	if config.Pool.TLS, err = readServerTLS(c, to); err != nil {
+		return err
+	}
+	s.to = to.withTLS(config.Pool.TLS)
+	s.setDirect()
 	s.proxy = proxy.New(config, s.engine, s.logger)
 	go func() {
 		// A signal begins an orderly stop; it does not cut connections.
@@ -101,7 +116,7 @@ func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed
 	}()
 	for _, listener := range s.listeners {
 		s.logger.Info("proxy listening", "address", listener.Addr().String(), "upstream", to.address.String(),
-			"auth_type", config.AuthType.String())
+			"auth_type", config.AuthType.String(), "client_tls", config.ClientTLS.Mode.String(), "server_tls", config.Pool.TLS.Mode.String())
 	}
 	return nil
 }
@@ -157,7 +172,67 @@ func (s *proxyService) ready(ctx context.Context) error {
 			return nil
 		}
 	}
-	return s.upstream.check(ctx)
+	return s.direct.Load().check(ctx)
+}
+
+// setDirect lets ready log in to the server as the proxy does now.
+func (s *proxyService) setDirect() {
+	to := s.to.withPassword(s.authentication.users[s.to.user].Password())
+	s.direct.Store(&to)
+}
+
+// reloaders are what the proxy reads again while it runs.
+func (s *proxyService) reloaders(c *config) []reloader {
+	var all []reloader
+	if s.clientTLS.Config != nil {
+		all = append(all, reloader{"CLIENT_TLS_CERT_FILE", func(context.Context) error { return s.reloadClientTLS(c) }})
+	}
+	if s.to.sslMode() != pool.SSLDisable {
+		all = append(all, reloader{"SERVER_TLS_CA_FILE", func(context.Context) error { return s.reloadServerTLS(c) }})
+	}
+	return all
+}
+
+// reloadClientTLS reads the files of CLIENT_TLS_* again.
+func (s *proxyService) reloadClientTLS(c *config) error {
+	t, err := readClientTLS(c)
+	if err != nil {
+		return err
+	}
+	return s.do(func() { s.proxy.SetClientTLS(t) })
+}
+
+// reloadServerTLS reads the files of UPSTREAM_URL and SERVER_TLS_* again.
+func (s *proxyService) reloadServerTLS(c *config) error {
+	to, err := parseUpstream(s.to.url)
+	if err != nil {
+		return err
+	}
+	t, err := readServerTLS(c, to)
+	if err != nil {
+		return err
+	}
+	if err := s.do(func() { s.proxy.SetServerTLS(t) }); err != nil {
+		return err
+	}
+	s.to = to.withTLS(t)
+	s.setDirect()
+	return nil
+}
+
+// do runs fn on the loop and waits for it.
+func (s *proxyService) do(fn func()) error {
+	ran := make(chan struct{})
+	s.engine.Post(func() {
+		fn()
+		close(ran)
+	})
+	select {
+	case <-ran:
+		return nil
+	case <-s.done:
+		return errors.New("the proxy has stopped")
+	}
 }
 
 func proxyConfig(c *config, to upstream) proxy.Config {

@@ -1,6 +1,12 @@
 package main
 
-import "context"
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
 
 // runServe runs the proxy and the API in one process.
 func runServe(ctx context.Context, e *environment) error {
@@ -18,6 +24,10 @@ func runAPI(ctx context.Context, e *environment) error {
 }
 
 func runSidecar(ctx context.Context, e *environment, parts parts) error {
+	// From here on a signal to reload ends nothing, also one that comes early.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	s, err := openSidecar(ctx, e.config, e.logger, e.logs, parts)
 	if err != nil {
 		return err
@@ -26,7 +36,12 @@ func runSidecar(ctx context.Context, e *environment, parts parts) error {
 		s.close()
 		return err
 	}
+	reloading, stopReloading := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { reloadAt(reloading, hangups, e.logger, s.reloaders()) })
 	err = s.wait(ctx)
+	stopReloading()
+	reloads.Wait()
 	s.stop(ctx)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/api"
+	"github.com/billproxy/billproxy/pool"
 )
 
 // parts says what one process runs.
@@ -80,7 +81,12 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 			if s.proxy != nil {
 				address, password = s.proxy.address, s.proxy.authentication.apiPassword(to)
 			}
-			apiURL = to.proxyURL(address, password)
+			mode := s.config.ClientTLSSSLMode.value
+			if mode >= pool.SSLVerifyCA {
+				return newConfigError("%[1]sAPI_DATABASE_URL is not set: expected a connection URL with sslcert and sslkey, "+
+					"because %[1]sCLIENT_TLS_SSLMODE is %[2]s", variablePrefix, mode)
+			}
+			apiURL = to.proxyURL(address, password, mode >= pool.SSLRequire)
 		}
 		if len(s.config.APIKeys) == 0 {
 			return unsetVariable("API_KEYS", &s.config.APIKeys)
@@ -113,6 +119,14 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 		s.http.start(s.api.Handler(), s.logger, s.failed)
 	}
 	return nil
+}
+
+// reloaders are what is read again at a signal.
+func (s *sidecar) reloaders() []reloader {
+	if s.proxy == nil {
+		return nil
+	}
+	return s.proxy.reloaders(s.config)
 }
 
 // proxyGCPercent is the garbage collector's target in a process with a proxy.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/billproxy/billproxy/pool"
 	"github.com/billproxy/billproxy/pool/reactor"
 )
 
@@ -19,36 +20,34 @@ type upstream struct {
 	user     string
 	database string
 	login    *pgconn.Config
+	url      databaseURL
 }
 
 // parseUpstream reads UPSTREAM_URL as libpq does and refuses what the proxy does
-// not do: to connect to one of several servers, or to encrypt.
+// not do: to connect to one of several servers.
 func parseUpstream(u databaseURL) (upstream, error) {
 	const name = variablePrefix + "UPSTREAM_URL"
 	if u == "" {
 		return upstream{}, unsetVariable("UPSTREAM_URL", &u)
 	}
 	config, err := pgconn.ParseConfig(string(u))
+	if problem := fileProblem(err); problem != nil {
+		return upstream{}, newConfigError("%s is %q: %v", name, u.String(), problem)
+	}
 	if err != nil {
 		return upstream{}, newConfigError("%s is %q: expected %s", name, mask, u.expected())
 	}
-	encrypted := config.TLSConfig != nil
 	for _, fallback := range config.Fallbacks {
 		if fallback.Host != config.Host || fallback.Port != config.Port {
 			return upstream{}, newConfigError("%s is %q: expected a single host", name, u.String())
 		}
-		encrypted = encrypted && fallback.TLSConfig != nil
-	}
-	if encrypted {
-		return upstream{}, newConfigError("%s is %q: expected sslmode=disable or prefer, "+
-			"because the proxy does not encrypt connections to the server", name, u.String())
 	}
 	network, address := pgconn.NetworkAddress(config.Host, config.Port)
 	database := config.Database
 	if database == "" {
 		database = config.User
 	}
-	return upstream{reactor.Address{Network: network, Address: address}, config.User, database, config}, nil
+	return upstream{reactor.Address{Network: network, Address: address}, config.User, database, config, u}, nil
 }
 
 // withPassword is the upstream with a password for its URL, if that has none.
@@ -73,10 +72,15 @@ func (u upstream) check(ctx context.Context) error {
 	return conn.Close(ctx)
 }
 
-// proxyURL leads to the upstream's database through a proxy at address.
-func (u upstream) proxyURL(address, password string) string {
+// proxyURL leads to the upstream's database through a proxy at address, encrypted only
+// if the proxy insists.
+func (u upstream) proxyURL(address, password string, encrypted bool) string {
+	mode := pool.SSLDisable
+	if encrypted {
+		mode = pool.SSLRequire
+	}
 	through := url.URL{
-		Scheme: "postgres", User: url.User(u.user), Host: address, Path: "/" + u.database, RawQuery: "sslmode=disable",
+		Scheme: "postgres", User: url.User(u.user), Host: address, Path: "/" + u.database, RawQuery: "sslmode=" + mode.String(),
 	}
 	if password != "" {
 		through.User = url.UserPassword(u.user, password)

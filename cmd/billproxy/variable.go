@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding"
 	"errors"
 	"fmt"
@@ -117,7 +118,8 @@ func (f *folder) expected() string                { return "the path of a folder
 type databaseURL string
 
 func (u *databaseURL) UnmarshalText(text []byte) error {
-	if _, err := pgconn.ParseConfig(string(text)); err != nil {
+	// Files that cannot be read are complained of when they are needed.
+	if _, err := pgconn.ParseConfig(string(text)); err != nil && fileProblem(err) == nil {
 		return err
 	}
 	*u = databaseURL(text)
@@ -218,7 +220,72 @@ func (a *authType) String() string {
 	return a.value.String()
 }
 func (a *authType) kind() string     { return "word" }
-func (a *authType) expected() string { return "trust, password, md5 or scram-sha-256" }
+func (a *authType) expected() string { return "trust, password, md5, scram-sha-256 or cert" }
+
+// sslMode is libpq's sslmode.
+type sslMode struct {
+	set   bool // else it depends on other variables
+	value pool.SSLMode
+}
+
+func (m *sslMode) UnmarshalText(text []byte) error {
+	m.set = true
+	return m.value.UnmarshalText(text)
+}
+
+func (m *sslMode) String() string {
+	if !m.set {
+		return ""
+	}
+	return m.value.String()
+}
+func (m *sslMode) kind() string     { return "word" }
+func (m *sslMode) expected() string { return pool.SSLModeWords }
+
+// tlsProtocols is PgBouncer's list of versions of TLS, as far as they are secure.
+type tlsProtocols struct{ min, max uint16 }
+
+func (p *tlsProtocols) UnmarshalText(text []byte) error {
+	for word := range strings.SplitSeq(strings.ToLower(string(text)), ",") {
+		var least, most uint16
+		switch strings.TrimSpace(word) {
+		case "tlsv1.2":
+			least, most = tls.VersionTLS12, tls.VersionTLS12
+		case "tlsv1.3":
+			least, most = tls.VersionTLS13, tls.VersionTLS13
+		case "secure":
+			least, most = tls.VersionTLS12, tls.VersionTLS13
+		default:
+			return strconv.ErrSyntax
+		}
+		if p.min == 0 || least < p.min {
+			p.min = least
+		}
+		p.max = max(p.max, most)
+	}
+	return nil
+}
+
+func (p *tlsProtocols) String() string {
+	switch {
+	case p.min != p.max:
+		return "secure"
+	case p.min == tls.VersionTLS12:
+		return "tlsv1.2"
+	default:
+		return "tlsv1.3"
+	}
+}
+func (p *tlsProtocols) kind() string     { return "list" }
+func (p *tlsProtocols) expected() string { return "tlsv1.2, tlsv1.3, or secure, which is both" }
+
+// pemFile is the path of a file with certificates or a key.
+type pemFile string
+
+func (f *pemFile) UnmarshalText(text []byte) error { *f = pemFile(text); return nil }
+func (f *pemFile) String() string                  { return string(*f) }
+func (f *pemFile) kind() string                    { return "file" }
+func (f *pemFile) expected() string                { return "the path of a file in PEM" }
 
 // authFile is the path of PgBouncer's auth_file.
 type authFile string
