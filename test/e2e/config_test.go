@@ -24,7 +24,10 @@ func TestRefusedConfig(t *testing.T) {
 	}{
 		{"no upstream", settings{"UPSTREAM_URL": ""}, 2, []string{"BILLPROXY_UPSTREAM_URL", "expected"}},
 		{"bad upstream", settings{"UPSTREAM_URL": "postgres://u:hunter2@host:port:5/x"}, 2, []string{"BILLPROXY_UPSTREAM_URL", "expected"}},
-		{"encrypted upstream", settings{"UPSTREAM_URL": "postgres://u:hunter2@host/x?sslmode=require"}, 2, []string{"BILLPROXY_UPSTREAM_URL", "sslmode"}},
+		{"no roots", settings{"UPSTREAM_URL": "postgres://u:hunter2@host/x?sslmode=verify-full"}, 2, []string{"verify-full", "sslrootcert", "BILLPROXY_SERVER_TLS_CA_FILE"}},
+		{"missing roots", settings{"UPSTREAM_URL": "postgres://u:hunter2@host/x?sslmode=verify-ca&sslrootcert=/no/such/file"}, 2, []string{"BILLPROXY_UPSTREAM_URL", "/no/such/file"}},
+		{"client certificates", settings{"AUTH_TYPE": "cert"}, 2, []string{"BILLPROXY_CLIENT_TLS_SSLMODE", "verify-full"}},
+		{"no certificate", settings{"CLIENT_TLS_SSLMODE": "require"}, 2, []string{"BILLPROXY_CLIENT_TLS_CERT_FILE", "not set"}},
 		{"listen everywhere", settings{"LISTEN": "0.0.0.0:0"}, 2, []string{"BILLPROXY_LISTEN", "0.0.0.0:0", "loopback", "trust"}},
 		{"listen everywhere, six", settings{"LISTEN": "[::]:0"}, 2, []string{"BILLPROXY_LISTEN", "loopback"}},
 		{"listen without host", settings{"LISTEN": ":0"}, 2, []string{"BILLPROXY_LISTEN", "loopback"}},
