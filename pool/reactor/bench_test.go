@@ -58,34 +58,41 @@ func TestRoundTripAllocatesNothing(t *testing.T) {
 // message before it sends the next.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, kind := range engineKinds(b) {
-		for _, clients := range []int{1, 64, 256} {
-			b.Run(fmt.Sprintf("%v/clients=%d", kind, clients), func(b *testing.B) {
-				l := startLoop(b, reactor.Options{Engine: kind})
-				address := l.listen(echo)
-				var conns []net.Conn
-				for range clients {
-					conns = append(conns, dial(b, address))
-				}
-				b.ReportAllocs()
-				b.ResetTimer()
-				var running sync.WaitGroup
-				for i, c := range conns {
-					running.Go(func() {
-						message := make([]byte, 100)
-						for n := i; n < b.N; n += clients {
-							if _, err := c.Write(message); err != nil {
-								b.Error(err)
-								return
-							}
-							if _, err := io.ReadFull(c, message); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				running.Wait()
-			})
+		for _, network := range []string{"tcp", "tls"} {
+			for _, clients := range []int{1, 64, 256} {
+				b.Run(fmt.Sprintf("%v/%s/clients=%d", kind, network, clients), func(b *testing.B) {
+					l := startLoop(b, reactor.Options{Engine: kind})
+					l.network = network
+					benchmarkRoundTrip(b, l.listen(echo), clients)
+				})
+			}
 		}
 	}
+}
+
+func benchmarkRoundTrip(b *testing.B, address reactor.Address, clients int) {
+	b.Helper()
+	var conns []net.Conn
+	for range clients {
+		conns = append(conns, dial(b, address))
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var running sync.WaitGroup
+	for i, c := range conns {
+		running.Go(func() {
+			message := make([]byte, 100)
+			for n := i; n < b.N; n += clients {
+				if _, err := c.Write(message); err != nil {
+					b.Error(err)
+					return
+				}
+				if _, err := io.ReadFull(c, message); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
 }
