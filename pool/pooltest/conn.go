@@ -163,10 +163,12 @@ func (c *Conn) Handshaking() (reactor.TLSRole, *tls.Config) {
 	return c.role, c.config
 }
 
-// Encrypt ends the handshake that the code under test has begun.
+// Encrypt ends the handshake that the code under test has begun, and with it the
+// bytes that it has not consumed.
 func (c *Conn) Encrypt(state tls.ConnectionState) {
 	done := c.encrypted
 	c.encrypted = nil
+	c.arrived, c.left = c.arrived[:0], c.left[:0]
 	if !c.closed {
 		done(state)
 	}
