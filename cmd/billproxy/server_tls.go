@@ -137,6 +137,7 @@ func (u upstream) withTLS(t pool.ServerTLS) upstream {
 		u.login.TLSConfig, u.login.Fallbacks = nil, []*pgconn.FallbackConfig{encrypted}
 	case pool.SSLPrefer:
 		u.login.Fallbacks = []*pgconn.FallbackConfig{plain}
+	default:
 	}
 	return u
 }

@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -88,7 +89,9 @@ func (s *handshakes) start(h *handshake) bool {
 	h.started = true
 	e := h.socket.conn.engine
 	e.SetTimer(&h.timer, e.now+handshakeTimeout)
-	e.workers.Go(h.run)
+	// Its end is told by end: to watch ctx would cost another goroutine.
+	ctx := context.WithoutCancel(e.ctx)
+	e.workers.Go(func() { h.run(ctx) })
 	return true
 }
 
@@ -117,9 +120,9 @@ func (s *handshakes) cancel(h *handshake) {
 }
 
 // run is the goroutine.
-func (h *handshake) run() {
+func (h *handshake) run(ctx context.Context) {
 	h.compute(true)
-	err := h.socket.tls.Handshake()
+	err := h.socket.tls.HandshakeContext(ctx)
 	state := h.socket.tls.ConnectionState()
 	h.compute(false)
 	e := h.socket.conn.engine

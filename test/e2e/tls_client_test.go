@@ -417,7 +417,7 @@ func TestPrivateKeyMode(t *testing.T) {
 	for name, changes := range map[string]settings{
 		"BILLPROXY_CLIENT_TLS_KEY_FILE": e.settings("require", settings{"CLIENT_TLS_KEY_FILE": exposed}),
 		"BILLPROXY_SERVER_TLS_KEY_FILE": {"SERVER_TLS_CERT_FILE": e.certificate, "SERVER_TLS_KEY_FILE": exposed},
-		"sslkey": {"UPSTREAM_URL": "postgres://u@127.0.0.1:1/d?sslmode=require&sslcert=" + e.certificate + "&sslkey=" + exposed},
+		"sslkey":                        {"UPSTREAM_URL": "postgres://u@127.0.0.1:1/d?sslmode=require&sslcert=" + e.certificate + "&sslkey=" + exposed},
 	} {
 		env := settings{"UPSTREAM_URL": "postgres://u@127.0.0.1:1/d", "LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:0"}
 		maps.Copy(env, changes)
