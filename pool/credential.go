@@ -11,9 +11,10 @@ import (
 
 // credential is with what the servers of a user's pools log in.
 type credential struct {
-	user    string
-	secret  auth.Secret
-	derived *derivation // for the last challenge; nil before the first
+	user       string
+	secret     auth.Secret
+	configured bool        // else it is what clients have proved to know
+	derived    *derivation // for the last challenge; nil before the first
 }
 
 // derivation is the keys for one SCRAM challenge, which cost milliseconds: every
@@ -30,21 +31,41 @@ type derivation struct {
 func (p *Pools) credential(user string) *credential {
 	c, ok := p.credentials[user]
 	if !ok {
-		c = &credential{user: user, secret: p.config.Secrets[user]}
-		if _, known := p.config.Secrets[user]; known { // others come and go
+		c = &credential{user: user}
+		if c.secret, c.configured = p.config.Secrets[user]; c.configured { // others come and go
 			p.credentials[user] = c
 		}
 	}
 	return c
 }
 
-// Learn takes over the keys with which a client has proved to know the password of
-// the pool's user. They are all there is to log in with if the proxy itself knows
-// no more of the password than a verifier.
-func (p *Pool) Learn(keys auth.Keys) {
+// SetSecrets replaces Config.Secrets. Servers that are connected stay.
+func (p *Pools) SetSecrets(secrets map[string]auth.Secret) {
+	p.config.Secrets = secrets
+	p.credentials = map[string]*credential{}
+	for _, pool := range p.list {
+		old, c := pool.credential, p.credential(pool.User)
+		if !c.configured && !old.configured {
+			continue // what clients have proved to know stays
+		}
+		if c.secret.Same(old.secret) {
+			c.derived = old.derived
+		}
+		pool.credential = c
+	}
+}
+
+// Learn takes over what a client has proved to know of the password of the pool's user:
+// the secret, if none is configured, and the keys, nil if it has not shown any. They are
+// all there is to log in with if the proxy itself knows no more of the password than a
+// verifier.
+func (p *Pool) Learn(secret auth.Secret, keys *auth.Keys) {
 	c := p.credential
-	if verifier := c.secret.Verifier(); verifier != nil && c.secret.Password() == "" {
-		c.derived = &derivation{salt: string(verifier.Salt), iterations: verifier.Iterations, ready: true, keys: keys}
+	if !c.configured && !secret.Empty() && !c.secret.Same(secret) {
+		c.secret, c.derived = secret, nil
+	}
+	if verifier := c.secret.Verifier(); keys != nil && verifier != nil && c.secret.Password() == "" {
+		c.derived = &derivation{salt: string(verifier.Salt), iterations: verifier.Iterations, ready: true, keys: *keys}
 	}
 }
 

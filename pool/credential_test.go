@@ -201,7 +201,8 @@ func TestSCRAMPassThrough(t *testing.T) {
 		t.Errorf("failure %v", e)
 	}
 	f.world.Advance(minRetryDelay)
-	f.pool.Learn(auth.DeriveKeys("pencil", testSalt, 2))
+	keys := auth.DeriveKeys("pencil", testSalt, 2)
+	f.pool.Learn(auth.Secret{}, &keys)
 	c, conn = f.open()
 	f.scram(conn, testVerifier)
 	f.feed(conn, loginWords...)
@@ -230,10 +231,60 @@ func TestSCRAMPassThrough(t *testing.T) {
 // A password that is known needs no client's help.
 func TestLearnWithoutNeed(t *testing.T) {
 	f := newFixture(t, secrets(auth.PasswordSecret("pencil").WithVerifier(testSalt, 2)))
-	f.pool.Learn(auth.Keys{})
+	f.pool.Learn(auth.Secret{}, &auth.Keys{})
 	_, conn := f.open()
 	f.scram(conn, testVerifier)
-	newFixture(t).pool.Learn(auth.Keys{}) // and where there is no secret, there is nothing to learn
+	newFixture(t).pool.Learn(auth.Secret{}, &auth.Keys{}) // and where there is no secret, there is nothing to learn
+}
+
+// What a client has proved to know is all there is for a user who is not configured.
+func TestLearnedSecrets(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Entropy = rand.NewChaCha8([32]byte{5}) })
+	keys := auth.DeriveKeys("pencil", testSalt, 2)
+	f.pool.Learn(verifierSecret(t), &keys)
+	c, conn := f.open()
+	f.scram(conn, testVerifier)
+	f.feed(conn, loginWords...)
+	c.want("[lease]")
+	f.pools.SetSecrets(map[string]auth.Secret{"other": auth.PasswordSecret("chalk")}) // is no concern of theirs
+	if f.pool.credential.derived == nil {
+		t.Error("what was learned is forgotten")
+	}
+	f.pool.Learn(auth.Secret{}, nil) // of a client that was trusted
+	if f.pool.credential.derived == nil {
+		t.Error("what was learned is forgotten")
+	}
+	hash, err := auth.ParseSecret("app", auth.MD5Hash("app", "chalk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.pool.Learn(hash, nil)
+	if c := f.pool.credential; c.derived != nil || c.secret.MD5("app") == "" || len(f.pools.credentials) != 0 {
+		t.Errorf("the new secret is not learned: %+v", c)
+	}
+}
+
+// New secrets take the place of old ones, and keys that are still good stay.
+func TestSetSecrets(t *testing.T) {
+	f := newFixture(t, secrets(verifierSecret(t)))
+	keys := auth.DeriveKeys("pencil", testSalt, 2)
+	f.pool.Learn(auth.Secret{}, &keys)
+	other := f.pools.Get("other", "app")
+	set := func(secret auth.Secret) { f.pools.SetSecrets(map[string]auth.Secret{"app": secret}) }
+	set(verifierSecret(t))
+	if f.pool.credential.derived == nil || other.credential != f.pool.credential {
+		t.Errorf("unchanged secrets are not kept: %+v, %+v", f.pool.credential, other.credential)
+	}
+	set(auth.PasswordSecret("pencil"))
+	if c := f.pool.credential; c.derived != nil || c.secret.Password() != "pencil" {
+		t.Errorf("credential %+v", c)
+	}
+	_, conn := f.open()
+	f.scram(conn, testVerifier)
+	f.pools.SetSecrets(nil)
+	if c := f.pool.credential; c.configured || !c.secret.Empty() || c.derived != nil {
+		t.Errorf("credential %+v of a user who is not configured any more", c)
+	}
 }
 
 func TestPasswordLoginFails(t *testing.T) {

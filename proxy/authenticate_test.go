@@ -333,47 +333,127 @@ func TestAuthenticationViolations(t *testing.T) {
 	}
 }
 
-func TestFailedLoginsAreDelayed(t *testing.T) {
-	f := newFixture(t, authenticated(t, AuthSCRAM))
-	fail := func(address string) *client {
-		c := f.dial()
-		c.conn = f.world.NewConn(address)
-		c.conn.Handle(f.proxy.Accept(c.conn))
-		c.prove("app", "wrong")
-		return c
-	}
-	for i := range 5 {
-		fail(fmt.Sprint("192.0.2.1:", i)).wantEnd(refusedProof("app"))
-	}
-	late, gone, behind := fail("192.0.2.1:7"), fail("192.0.2.1:8"), fail("192.0.2.1:9")
-	late.want()
-	fail("192.0.2.2:1").wantEnd(refusedProof("app")) // another address
-	right := f.dial()
-	right.conn = f.world.NewConn("192.0.2.1:10")
-	right.conn.Handle(f.proxy.Accept(right.conn))
-	_, _, exchange := right.prove("app", "pencil")
-	right.verified(exchange) // who knows the password does not wait
-	right.ask("1")
-	gone.close(errors.New("reset"))
-	late.feed(pgwire.AppendSASLResponse(nil, "more")) // has to wait
-	f.world.Advance(time.Second - 1)
-	late.want()
-	f.world.Advance(1)
-	late.wantEnd(refusedProof("app"))
-	behind.want()
-	f.world.Advance(2 * time.Second)
-	behind.wantEnd(refusedProof("app"))
+// dialFrom returns a client of another address, on another machine or not.
+func (f *fixture) dialFrom(address string, remote bool) *client {
+	conn := f.world.NewConn(address)
+	conn.Remote = remote
+	conn.Handle(f.proxy.Accept(conn))
+	return &client{f: f, conn: conn}
+}
 
-	last := fail("192.0.2.1:11")
-	last.want()
-	f.proxy.Shutdown(func() {})
-	last.wantEnd("E|FATAL|57P01|terminating connection due to administrator command")
+// guess returns a client of that address that has sent a wrong password.
+func (f *fixture) guess(address string, remote bool) *client {
+	f.Helper()
+	c := f.dialFrom(address, remote)
+	c.prove("app", "wrong")
+	return c
+}
+
+// answersAtOnce is how many failures of one address are not delayed, answersApart the
+// time between further answers.
+const (
+	answersAtOnce = 10
+	answersApart  = 100 * time.Millisecond
+)
+
+func TestFailedLoginsAreDelayed(t *testing.T) {
+	for _, remote := range []bool{false, true} {
+		f := newFixture(t, authenticated(t, AuthSCRAM))
+		for i := range answersAtOnce {
+			f.guess(fmt.Sprint("192.0.2.1:", i), remote).wantEnd(refusedProof("app"))
+		}
+		late, gone, behind := f.guess("192.0.2.1:17", remote), f.guess("192.0.2.1:18", remote), f.guess("192.0.2.1:19", remote)
+		late.want()
+		f.guess("192.0.2.2:1", remote).wantEnd(refusedProof("app")) // another address
+		gone.close(errors.New("reset"))
+		late.feed(pgwire.AppendSASLResponse(nil, "more")) // has to wait
+		f.world.Advance(answersApart - 1)
+		late.want()
+		f.world.Advance(1)
+		late.wantEnd(refusedProof("app"))
+		behind.want()
+		f.world.Advance(2 * answersApart)
+		behind.wantEnd(refusedProof("app"))
+
+		last := f.guess("192.0.2.1:11", remote)
+		last.want()
+		f.proxy.Shutdown(func() {})
+		last.wantEnd("E|FATAL|57P01|terminating connection due to administrator command")
+	}
+}
+
+// tooManyFailures is the answer to those who are not heard.
+const tooManyFailures = "E|FATAL|53300|too many failed logins from this address: try again later"
+
+// Clients of this machine share an address: who knows the password gets in at once,
+// however many do not.
+func TestGuessesOnThisMachine(t *testing.T) {
+	f := newFixture(t, authenticated(t, AuthSCRAM), func(c *Config) { c.MaxClientConn = 1000 })
+	waiting := 0
+	for i := range 300 {
+		c := f.guess(fmt.Sprint("127.0.0.1:", i), false)
+		switch words := pooltest.BackendWords(c.conn.Sent()); {
+		case len(words) == 0:
+			waiting++
+		case i < answersAtOnce && words[0] == refusedProof("app"), waiting > 0 && words[0] == tooManyFailures:
+		default:
+			t.Fatalf("guess %d was answered with %q", i, words)
+		}
+	}
+	if waiting != 100 {
+		t.Errorf("%d guesses wait, want those of 10 s", waiting)
+	}
+	right := f.dial()
+	_, _, exchange := right.prove("app", "pencil")
+	right.verified(exchange)
+	right.ask("1")
+	f.world.Advance(10 * time.Second)
+	if got := f.ended(endAuthentication); got != 300 || f.proxy.Stats().ClientCount != 1 {
+		t.Errorf("%d have ended, stats %+v", got, f.proxy.Stats())
+	}
+}
+
+// Another machine learns no faster what is right than what is wrong.
+func TestGuessesFromAnotherMachine(t *testing.T) {
+	f := newFixture(t, authenticated(t, AuthSCRAM), func(c *Config) { c.MaxClientConn = 1000 })
+	asked := f.dialFrom("192.0.2.1:9999", true) // and does not answer yet
+	asked.startupAs("app")
+	for i := range answersAtOnce + 100 {
+		f.guess(fmt.Sprint("192.0.2.1:", i), true)
+		if i == answersAtOnce {
+			right := f.dialFrom("192.0.2.1:9998", true)
+			_, _, exchange := right.prove("app", "pencil")
+			right.want()
+			f.world.Advance(2 * answersApart)
+			right.verified(exchange)
+			right.ask("1")
+		}
+	}
+	// Two answers have gone out meanwhile.
+	f.guess("192.0.2.1:5000", true).want()
+	f.guess("192.0.2.1:5001", true).want()
+	turnedAway := f.dialFrom("192.0.2.1:5002", true)
+	turnedAway.startup()
+	turnedAway.wantEnd(tooManyFailures)
+	asked.feed(pgwire.AppendSASLInitialResponse(nil, auth.Mechanism, "n,,n=,r=abc"))
+	_, challenge := asked.request()
+	nonce, _, _ := strings.Cut(strings.TrimPrefix(string(challenge), "r="), ",")
+	asked.feed(pgwire.AppendSASLResponse(nil, "c=biws,r="+nonce+",p="+base64.StdEncoding.EncodeToString(make([]byte, 32))))
+	asked.wantEnd(tooManyFailures)
+
+	other := f.dialFrom("192.0.2.2:1", true)
+	_, _, exchange := other.prove("app", "pencil")
+	other.verified(exchange)
+	f.world.Advance(11 * time.Second)
+	right := f.dialFrom("192.0.2.1:9997", true)
+	_, _, exchange = right.prove("app", "pencil")
+	right.verified(exchange)
 }
 
 // A client that does not wait for its answer leaves nothing behind.
 func TestClientGoesDuringTheDelay(t *testing.T) {
 	f := newFixture(t, authenticated(t, AuthSCRAM))
-	for range 6 {
+	for range answersAtOnce + 1 {
 		c := f.dial()
 		c.prove("app", "wrong")
 		c.close(pooltest.EOF)

@@ -25,9 +25,14 @@ type Config struct {
 	// ClientTLS is how connections of clients are encrypted.
 	ClientTLS ClientTLS
 
+	// AuthQuery finds the secrets of users that Secrets does not have.
+	AuthQuery AuthQuery
+
 	// MaxClientConn bounds the client connections, those not yet logged in
-	// included.
+	// included. MaxLoginConn bounds those whose client has not proved yet who it
+	// is; 0 is no bound of their own.
 	MaxClientConn int
+	MaxLoginConn  int
 
 	// ClientLoginTimeout bounds the time from accept to the first
 	// ReadyForQuery.
@@ -48,6 +53,18 @@ type Config struct {
 	// Entropy yields the secret cancel keys and nonces: crypto/rand.Reader, or a
 	// seeded source in a simulation.
 	Entropy io.Reader
+}
+
+// AuthQuery is how PostgreSQL is asked for the secret of a user. There is none if its
+// User is empty.
+type AuthQuery struct {
+	// Text is the query: it has $1, the name of the user, and returns at most one row
+	// of two columns, the name and the secret, an md5 hash or a SCRAM verifier. The
+	// secret is null for a user who may not log in with a password.
+	Text string
+
+	// User runs it, in Database.
+	User, Database string
 }
 
 // AuthType is how clients prove who they are, as PgBouncer's auth_type.

@@ -102,3 +102,11 @@ func (s *session) authenticateCertificate(request startupRequest) {
 	}
 	s.admit(request, nil)
 }
+
+// hostOf is a peer's address without its port.
+func hostOf(address string) string {
+	if i := strings.LastIndexByte(address, ':'); i >= 0 {
+		return address[:i]
+	}
+	return address
+}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,9 +26,10 @@ type Proxy struct {
 	lastID   uint32
 
 	// Authentication.
-	throttle       auth.Throttle
-	fakeSecret     []byte // makes the verifiers of users who do not exist; nil before the first
-	fakeIterations int    // as in the verifiers of those who do
+	newcomers newcomers
+	throttle  auth.Throttle
+	strangers strangers
+	lookup    *lookup // nil if only those of the configuration get in
 
 	// Shutdown.
 	draining bool
@@ -53,17 +53,34 @@ func New(config Config, loop reactor.Loop, logger *slog.Logger) *Proxy {
 		byID:   map[uint32]*session{},
 		stats:  Stats{ClientsClosed: map[string]uint64{}},
 	}
-	for _, secret := range config.Secrets {
-		if verifier := secret.Verifier(); verifier != nil {
-			p.fakeIterations = max(p.fakeIterations, verifier.Iterations)
-		}
+	for user, secret := range config.Secrets {
+		p.strangers.meet(user, secret)
 	}
-	p.fakeIterations = cmp.Or(p.fakeIterations, auth.DefaultIterations)
+	if config.AuthQuery.User != "" {
+		p.lookup = newLookup(p, config.AuthQuery)
+	}
 	return p
 }
 
-// Accept begins a session on a connection that a client has opened.
+// SetSecrets replaces what is known of passwords: those of clients, as Config.Secrets,
+// and those with which the proxy logs in, as pool.Config.Secrets. Clients who are
+// connected stay.
+func (p *Proxy) SetSecrets(clients, servers map[string]auth.Secret) {
+	p.config.Secrets = clients
+	p.strangers = strangers{secret: p.strangers.secret}
+	for user, secret := range clients {
+		p.strangers.meet(user, secret)
+	}
+	p.pools.SetSecrets(servers)
+}
+
+// Accept begins a session on a connection that a client has opened; nil if there is no
+// room for it.
 func (p *Proxy) Accept(conn reactor.Conn) reactor.Handler {
+	if !p.makeRoom() {
+		p.refuseNewcomer(conn)
+		return nil
+	}
 	s := &session{proxy: p, conn: conn, index: len(p.sessions), startedAt: p.loop.Now(), encodingNow: encodingSafe}
 	s.waiter.Client = s
 	s.timer.Fire = s.timedOut
@@ -74,6 +91,7 @@ func (p *Proxy) Accept(conn reactor.Conn) reactor.Handler {
 	s.id = p.lastID
 	p.sessions = append(p.sessions, s)
 	p.byID[s.id] = s
+	s.arrives()
 	p.stats.ClientsAccepted++
 	if p.config.ClientLoginTimeout > 0 {
 		p.loop.SetTimer(&s.timer, p.loop.Now()+p.config.ClientLoginTimeout)

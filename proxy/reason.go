@@ -12,6 +12,7 @@ const (
 	endRefused
 	endAuthentication
 	endLoginTimeout
+	endMadeRoom
 	endStalled
 	endIdleTransaction
 	endServerLost
@@ -30,6 +31,7 @@ var endReasonNames = [endReasonCount]string{
 	endRefused:         "login refused",
 	endAuthentication:  "authentication failed",
 	endLoginTimeout:    "login timeout",
+	endMadeRoom:        "room for another login",
 	endStalled:         "client stalled",
 	endIdleTransaction: "idle transaction timeout",
 	endServerLost:      "server lost in transaction",

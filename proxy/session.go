@@ -34,6 +34,8 @@ type session struct {
 
 	index int // in proxy.sessions
 
+	newcomer *newcomer // until the client is known
+
 	// Set by the startup packet.
 	state     sessionState
 	asked     encryptionAsked
@@ -87,6 +89,10 @@ type session struct {
 // it; then the client is not read. Only a Parse may be longer.
 const maxInputBytes = 64 << 10
 
+// maxNewcomerBytes is maxInputBytes for a client that is not yet known: the longest
+// message that it may send.
+const maxNewcomerBytes = max(pgwire.MaxStartupBytes, pgwire.HeaderBytes+pgwire.MaxShortMessageBytes)
+
 // OnData implements reactor.Handler.
 func (s *session) OnData(data []byte) (consumed int) {
 	s.activeAt = s.proxy.loop.Now()
@@ -139,7 +145,9 @@ func (s *session) regulate(rest []byte) {
 		return
 	}
 	limit := maxInputBytes
-	if messageType, size, err := pgwire.PeekFrontend(rest); err == nil && messageType == pgwire.Parse && size <= maxParseBytes {
+	if s.newcomer != nil {
+		limit = maxNewcomerBytes
+	} else if messageType, size, err := pgwire.PeekFrontend(rest); err == nil && messageType == pgwire.Parse && size <= maxParseBytes {
 		limit = max(limit, size)
 	}
 	if len(rest) >= limit {
@@ -388,6 +396,7 @@ func (s *session) end(reason endReason, cause string) {
 	}
 	s.state = stateEnded
 	p := s.proxy
+	s.settles()
 	p.loop.StopTimer(&s.timer)
 	if s.auth != nil {
 		p.loop.StopTimer(&s.auth.timer)

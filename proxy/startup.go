@@ -106,10 +106,11 @@ func (s *session) begin(packet pgwire.Startup) {
 // admit goes on with a client who is who it says it is. keys are those with which
 // it has proved it, if it did so by them.
 func (s *session) admit(request startupRequest, keys *auth.Keys) {
-	s.auth = nil
+	s.settles()
 	s.pool = s.proxy.pools.Get(request.database, request.user)
-	if keys != nil {
-		s.pool.Learn(*keys)
+	if s.auth != nil {
+		s.pool.Learn(s.auth.secret, keys)
+		s.auth = nil
 	}
 	s.pool.ClientCount++
 	s.login = s.pool.Settings(nil, request.settings...)

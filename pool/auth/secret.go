@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 )
@@ -44,6 +45,22 @@ func (s Secret) WithVerifier(salt []byte, iterations int) Secret {
 	}
 	return s
 }
+
+// Same reports whether both are good for the same: verifiers made from the password
+// are not looked at.
+func (s Secret) Same(other Secret) bool {
+	if s.password != other.password || s.md5 != other.md5 {
+		return false
+	}
+	if s.password != "" || s.verifier == nil || other.verifier == nil {
+		return s.password != "" || s.verifier == other.verifier
+	}
+	return s.verifier.Iterations == other.verifier.Iterations && bytes.Equal(s.verifier.Salt, other.verifier.Salt) &&
+		s.verifier.StoredKey == other.verifier.StoredKey && s.verifier.ServerKey == other.verifier.ServerKey
+}
+
+// Empty reports whether nothing is known: nobody gets in with such a secret.
+func (s Secret) Empty() bool { return s.password == "" && s.md5 == "" && s.verifier == nil }
 
 // Password returns the password; empty if it is not known.
 func (s Secret) Password() string { return s.password }

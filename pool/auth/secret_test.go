@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestNormalize(t *testing.T) {
@@ -85,6 +84,31 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+func TestSameSecrets(t *testing.T) {
+	parse := func(text string) Secret {
+		s, err := ParseSecret("bob", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	hash := MD5Hash("bob", "pencil")
+	texts := []string{"", "pencil", "pencils", hash, MD5Hash("bob", "pencils"), rfcVerifier, strings.Replace(rfcVerifier, "$4096:", "$4097:", 1)}
+	for i, a := range texts {
+		for j, b := range texts {
+			if got := parse(a).Same(parse(b)); got != (i == j) {
+				t.Errorf("%q and %q are the same: %v", a, b, got)
+			}
+		}
+		if parse(a).Empty() != (a == "") {
+			t.Errorf("%q is empty: %v", a, parse(a).Empty())
+		}
+	}
+	if !parse("pencil").WithVerifier([]byte("salt"), 2).Same(parse("pencil").WithVerifier([]byte("pepper"), 3)) {
+		t.Error("verifiers of the same password make a difference")
+	}
+}
+
 func TestUserlist(t *testing.T) {
 	users, err := ParseUserlist("; users\n\n  \"bob\" \"pencil\" ignored \"too\"\r\n\t\"a \"\"b\"\" c\"\t\"p\"\"w;\"\n" +
 		"\"hashed\" \"md545f2603610af569b6155c45067268c6b\"\n\"scram\" \"" + rfcVerifier + "\"\n;\"none\" \"x\"\n\"empty\" \"\"\n\"bäcker\"  \"pä ß\"")
@@ -147,45 +171,4 @@ func FuzzUserlist(f *testing.F) {
 			t.Fatalf("user %q, password %q was read as %v, %v", user, password, users, err)
 		}
 	})
-}
-
-func TestThrottle(t *testing.T) {
-	var throttle Throttle
-	now := time.Hour
-	failed := func(address string, want time.Duration) {
-		t.Helper()
-		if got := throttle.Failed(address, now); got != want {
-			t.Errorf("%s: delay %v, want %v", address, got, want)
-		}
-	}
-	for range throttleBurst {
-		failed("a", 0)
-	}
-	failed("a", time.Second)
-	failed("a", 2*time.Second)
-	failed("b", 0) // another address
-	now += 2 * time.Second
-	failed("a", time.Second)
-	for range 100 {
-		throttle.Failed("a", now)
-	}
-	failed("a", MaxThrottleDelay)
-	now += MaxThrottleDelay + throttleBurst*throttleInterval
-	failed("a", 0) // forgiven
-}
-
-func TestThrottleIsBounded(t *testing.T) {
-	var throttle Throttle
-	for i := range 3 * throttleAddresses {
-		throttle.Failed(fmt.Sprint(i), 0)
-	}
-	if len(throttle.full) > throttleAddresses+1 {
-		t.Errorf("%d addresses are remembered", len(throttle.full))
-	}
-	if throttle.Failed("new", 0) == 0 {
-		t.Error("addresses beyond the bound are not delayed")
-	}
-	if throttle.Failed("late", time.Hour) != 0 || len(throttle.full) != 1 {
-		t.Errorf("%d addresses are remembered after an hour", len(throttle.full))
-	}
 }

@@ -25,6 +25,7 @@ const (
 	AdminShutdown              SQLState = "57P01"
 	CrashShutdown              SQLState = "57P02"
 	CannotConnectNow           SQLState = "57P03"
+	ConfigFileError            SQLState = "F0000"
 )
 
 // Class is the first two characters of the code.

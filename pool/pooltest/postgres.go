@@ -32,6 +32,12 @@ type Postgres struct {
 	// BadText is a text that is refused when it is parsed, besides "bad".
 	BadText string
 
+	// Lookup answers the statement "lookup", which has a parameter, with rows or an
+	// error: "D|name|secret", "E|ERROR|sqlstate|message", or "wait". LookupColumns is
+	// what the statement returns, "T|name|secret" unless it is set.
+	Lookup        func(parameter string) []string
+	LookupColumns string
+
 	// HoldCancels keeps the connections of cancel requests open until
 	// EndCancels.
 	HoldCancels bool
@@ -139,7 +145,7 @@ func (p *Postgres) cancel(pid uint32) {
 // "big 1000": a row of so many bytes; "hidden": it writes), "rows 3 100" (rows,
 // bytes), "insert", "begin", "commit", "rollback", "set name=value", "fail" (when it
 // is executed), "bad" (when it is parsed), "wait", "notice", "copy in", "copy out",
-// "discard all", "deallocate all" and what the pool injects.
+// "lookup" (see Lookup), "discard all", "deallocate all" and what the pool injects.
 func (s *Session) execute(text string) (ok bool) {
 	s.Executed = append(s.Executed, text)
 	verb, argument, _ := strings.Cut(text, " ")
@@ -153,6 +159,8 @@ func (s *Session) execute(text string) (ok bool) {
 	switch verb {
 	case "select", "insert":
 		return s.read(verb, argument)
+	case "lookup":
+		return s.lookup(argument)
 	case "rows":
 		count, width := 0, 0
 		fmt.Sscan(argument, &count, &width)
@@ -228,6 +236,25 @@ func (s *Session) read(verb, argument string) (ok bool) {
 	default:
 		s.Reply("D|"+argument, "C|SELECT 1")
 	}
+	return true
+}
+
+// lookup runs "lookup".
+func (s *Session) lookup(parameter string) (ok bool) {
+	words := s.postgres.Lookup(parameter)
+	for _, word := range words {
+		f := strings.Split(word, "|")
+		switch f[0] {
+		case "E":
+			s.fail(f[2], f[3])
+			return false
+		case "wait":
+			s.waiting = word
+			return false
+		}
+	}
+	s.Reply(words...)
+	s.Reply(fmt.Sprintf("C|SELECT %d", len(words)))
 	return true
 }
 

@@ -1,6 +1,7 @@
 package pooltest
 
 import (
+	"cmp"
 	"regexp"
 	"strconv"
 	"strings"
@@ -63,6 +64,10 @@ func (s *Session) Statements() int {
 	}
 	return n
 }
+
+// Forget makes the session lose its prepared statements, as a reset by somebody else
+// does.
+func (s *Session) Forget() { clear(s.statements) }
 
 // Waiting reports whether the session runs a statement that waits for Go.
 func (s *Session) Waiting() bool { return s.waiting != "" }
@@ -142,7 +147,7 @@ func (s *Session) handle(messageType byte, body []byte, f []string) {
 	case 'P':
 		s.parse(f[1], strings.SplitN(string(body[len(f[1])+1:]), "\x00", 2)[0])
 	case 'B':
-		s.bind(f[1], f[2], len(f) > 3 && f[3] == "bad")
+		s.bind(f[1], f[2], strings.Join(f[3:], "|"))
 	case 'D':
 		s.describe(f[0][1], f[1])
 	case 'C':
@@ -239,11 +244,11 @@ func (s *Session) find(name string) (statement, bool) {
 	return prepared, ok
 }
 
-func (s *Session) bind(portal, name string, bad bool) {
+func (s *Session) bind(portal, name, parameter string) {
 	prepared, ok := s.find(name)
 	switch {
 	case !ok, s.aborted(prepared.text):
-	case bad:
+	case parameter == "bad":
 		s.fail("22P02", "invalid input syntax")
 	case returnsRows(prepared.text) && prepared.column != s.postgres.Column:
 		s.Conn.Feed(pgwire.AppendError(nil, &pgwire.Error{
@@ -253,6 +258,9 @@ func (s *Session) bind(portal, name string, bad bool) {
 		s.failed()
 	default:
 		s.portals[portal] = prepared.text
+		if prepared.text == "lookup" {
+			s.portals[portal] = "lookup " + parameter
+		}
 		s.Reply("2")
 	}
 }
@@ -272,9 +280,12 @@ func (s *Session) describe(kind byte, name string) {
 	if kind == 'S' {
 		s.Reply("t")
 	}
-	if returnsRows(text) {
+	switch {
+	case strings.HasPrefix(text, "lookup"):
+		s.Reply(cmp.Or(s.postgres.LookupColumns, "T|name|secret"))
+	case returnsRows(text):
 		s.Reply("T|" + s.postgres.Column)
-	} else {
+	default:
 		s.Reply("n")
 	}
 }

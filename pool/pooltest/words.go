@@ -15,11 +15,11 @@ import (
 //	Q|text                           R          AuthenticationOk, R|5 asks for md5
 //	P|name|text                      K|pid|key  S|name|value  Z|I
 //	B|portal|name[|parameter]        1 2 3 n t I s
-//	DS|name DP|name CS|name CP|name  T|column  D|value  C|tag
+//	DS|name DP|name CS|name CP|name  T|column|…  D|value|…  C|tag
 //	E|portal S H X c                 E|severity|sqlstate|message  N|message
 //	d|data f|reason F|bytes          A|channel  G H W c  d|data  V|bytes
 //
-// A field too long to read is written "*n": n bytes of the letter x.
+// A field too long to read is written "*n": n bytes of the letter x. A value "~" is null.
 
 // Frontend returns the messages that the words stand for.
 func Frontend(words ...string) []byte {
@@ -85,10 +85,22 @@ func appendBackend(b []byte, f []string) []byte {
 	case "t":
 		return message(b, pgwire.ParameterDescription, "\x00\x00")
 	case "T":
-		return message(b, pgwire.RowDescription, "\x00\x01"+field(f, 1)+"\x00"+strings.Repeat("\x00", 18))
+		body := binary.BigEndian.AppendUint16(nil, uint16(len(f)-1))
+		for i := range f[1:] {
+			body = append(append(body, field(f, i+1)...), make([]byte, 19)...)
+		}
+		return pgwire.AppendMessage(b, pgwire.RowDescription, body)
 	case "D":
-		value := field(f, 1)
-		return message(b, pgwire.DataRow, "\x00\x01"+string(binary.BigEndian.AppendUint32(nil, uint32(len(value))))+value)
+		body := binary.BigEndian.AppendUint16(nil, uint16(len(f)-1))
+		for i := range f[1:] {
+			value := field(f, i+1)
+			if value == "~" {
+				body = binary.BigEndian.AppendUint32(body, 0xffff_ffff)
+				continue
+			}
+			body = append(binary.BigEndian.AppendUint32(body, uint32(len(value))), value...)
+		}
+		return pgwire.AppendMessage(b, pgwire.DataRow, body)
 	case "C":
 		return message(b, pgwire.CommandComplete, field(f, 1)+"\x00")
 	case "E":
@@ -183,9 +195,21 @@ func backendWord(messageType byte, body string) string {
 	case pgwire.ReadyForQuery:
 		return t + "|" + body
 	case pgwire.RowDescription:
-		return t + "|" + short(strings.SplitN(body[2:], "\x00", 2)[0])
+		for rest := body[2:]; rest != ""; {
+			name, after, _ := strings.Cut(rest, "\x00")
+			t, rest = t+"|"+short(name), after[18:]
+		}
+		return t
 	case pgwire.DataRow:
-		return t + "|" + short(body[6:])
+		for rest := body[2:]; rest != ""; {
+			length := int(int32(binary.BigEndian.Uint32([]byte(rest))))
+			value := "~"
+			if rest = rest[4:]; length >= 0 {
+				value, rest = short(rest[:length]), rest[length:]
+			}
+			t += "|" + value
+		}
+		return t
 	case pgwire.CommandComplete:
 		return t + "|" + f[0]
 	case pgwire.ErrorResponse:

@@ -18,6 +18,7 @@ func TestWordsRoundTrip(t *testing.T) {
 	backend := []string{
 		"R", "R|5", "S|TimeZone|UTC", "Z|I", "1", "2", "3", "n", "t", "I", "s", "T|c", "D|1", "C|SELECT 1", "E|ERROR|42601|no",
 		"E|FATAL|57P01|*200", "N|hear", "A|channel", "G", "H", "W", "c", "d|1", "V|x", "D|*1000",
+		"T|a|b", "D|a|b", "D|~|b", "D||",
 	}
 	if got := BackendWords(Backend(backend...)); !slices.Equal(got, backend) {
 		t.Errorf("backend words %q came back as %q", backend, got)

@@ -17,8 +17,11 @@ type World struct {
 	delivered []byte // what OnData is shown; overwritten after the call
 	settling  bool
 
-	// Works is how many times background work was asked for.
-	Works int
+	// Works is how many times background work was asked for. HoldWork keeps it from
+	// being done while it is true.
+	Works    int
+	HoldWork bool
+	held     []func()
 
 	// Dials are those that the test has not answered, oldest first. OnDial, if
 	// it is set, answers them instead, in Settle.
@@ -50,7 +53,7 @@ func (w *World) Post(fn func()) bool {
 // Work implements reactor.Loop: in Settle, after what is being handled.
 func (w *World) Work(fn, done func()) {
 	w.Works++
-	w.Post(func() {
+	w.held = append(w.held, func() {
 		fn()
 		w.Post(done)
 	})
@@ -102,6 +105,12 @@ func (w *World) round() bool {
 			happened = true
 			w.OnDial(w.Dials[0])
 		}
+	}
+	if !w.HoldWork {
+		for _, fn := range w.held {
+			w.Post(fn)
+		}
+		w.held = nil
 	}
 	for i := 0; i < len(w.posted); i++ { // more may be added
 		w.posted[i]()

@@ -98,7 +98,7 @@ func (c *Client) drawLogin() {
 }
 
 func (c *Client) encryptionRefused() {
-	if c.in.len() == 0 || c.in.bytes()[0] == pgwire.ErrorResponse && c.in.len() > 1 {
+	if c.in.len() == 0 || c.in.bytes()[0] == pgwire.ErrorResponse {
 		c.phase = phaseLogin // an error, instead of the answer
 		return
 	}
@@ -189,7 +189,7 @@ func (c *Client) loginError(m []byte) {
 	case code == c.login.refused:
 		allowed = true
 	case code == "53300":
-		allowed = s.MaxClientConn < len(w.clients)*2
+		allowed = s.MaxClientConn < len(w.clients)*2 || s.MaxLoginConn > 0
 	case code == "57P03", code == "57P01":
 		allowed = w.shutdown
 	case code == "53400":

@@ -22,6 +22,7 @@ type Scenario struct {
 	Databases        int
 	MaxPrepared      int
 	MaxClientConn    int
+	MaxLoginConn     int
 	SharedReads      bool
 
 	ParameterizedReads bool
@@ -152,6 +153,9 @@ func newScenario(seed uint64, without string) *Scenario {
 		s.WindowBytes = max(s.WindowBytes, 32<<10)
 		s.SplitPercent = min(s.SplitPercent, 50)
 	}
+	if one(6) {
+		s.MaxLoginConn = 1 + r.IntN(s.Clients)
+	}
 	for _, class := range strings.Split(without, ",") {
 		if leaveOut, ok := classes[class]; ok {
 			leaveOut(s)
@@ -183,6 +187,7 @@ func (s *Scenario) proxyConfig() proxy.Config {
 			Random:                rand.New(rand.NewPCG(s.Seed, 0x6a6974746572)),
 		},
 		MaxClientConn:          s.MaxClientConn,
+		MaxLoginConn:           s.MaxLoginConn,
 		ParameterizedReads:     s.ParameterizedReads,
 		ClientLoginTimeout:     s.ClientLoginTimeout,
 		IdleTransactionTimeout: s.IdleTransactionTimeout,
