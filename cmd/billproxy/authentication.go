@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -18,7 +20,13 @@ import (
 type authentication struct {
 	authType proxy.AuthType
 	users    map[string]auth.Secret // of AUTH_FILE
+	query    proxy.AuthQuery
 }
+
+// standardAuthQuery is PgBouncer's, in words that mean the same whatever the search_path
+// of the role or the database is.
+const standardAuthQuery = "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL ELSE rolpassword END " +
+	"FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin"
 
 // readAuthentication decides what AUTH_TYPE leaves open, and reads AUTH_FILE.
 func readAuthentication(c *config) (authentication, error) {
@@ -29,7 +37,7 @@ func readAuthentication(c *config) (authentication, error) {
 	a := authentication{authType: c.AuthType.value, users: users}
 	switch {
 	case c.AuthType.set:
-	case c.AuthFile != "":
+	case c.AuthFile != "" || c.AuthUser != "":
 		a.authType = proxy.AuthSCRAM
 	case c.UpstreamURL != "":
 		to, err := parseUpstream(c.UpstreamURL)
@@ -41,7 +49,30 @@ func readAuthentication(c *config) (authentication, error) {
 			a.authType = proxy.AuthSCRAM
 		}
 	}
-	return a, nil
+	a.query, err = a.readQuery(c)
+	return a, err
+}
+
+// readQuery refuses what would silently be without effect.
+func (a authentication) readQuery(c *config) (proxy.AuthQuery, error) {
+	switch {
+	case c.AuthUser == "" && (c.AuthQuery != "" || c.AuthDBName != ""):
+		return proxy.AuthQuery{}, unsetVariable("AUTH_USER", &c.AuthUser)
+	case c.AuthUser != "" && (a.authType == proxy.AuthTrust || a.authType == proxy.AuthCert):
+		return proxy.AuthQuery{}, newConfigError("%sAUTH_TYPE is %q: expected another, because nobody is asked for the secret that %sAUTH_USER asks PostgreSQL for",
+			variablePrefix, a.authType, variablePrefix)
+	}
+	return proxy.AuthQuery{
+		Text: cmp.Or(string(c.AuthQuery), standardAuthQuery), User: string(c.AuthUser), Database: string(c.AuthDBName),
+	}, nil
+}
+
+// authQuery is how PostgreSQL is asked for secrets. It is not asked in the database of
+// the client, as PgBouncer does: whoever can connect could have servers opened in any.
+func (a authentication) authQuery(to upstream) proxy.AuthQuery {
+	query := a.query
+	query.Database = cmp.Or(query.Database, to.database)
+	return query
 }
 
 // servers is with what the proxy logs in: the password of the URL goes before that
@@ -55,8 +86,9 @@ func (a authentication) servers(to upstream) map[string]auth.Secret {
 	return secrets
 }
 
-// clients is with what clients log in: the file goes before the URL.
-func (a authentication) clients(to upstream) (map[string]auth.Secret, error) {
+// clients is with what clients log in: the file goes before the URL. Verifiers that
+// were made before, for the secrets that clients had then, are used again.
+func (a authentication) clients(ctx context.Context, to upstream, before map[string]auth.Secret) (map[string]auth.Secret, error) {
 	if a.authType == proxy.AuthTrust || a.authType == proxy.AuthCert {
 		return nil, nil
 	}
@@ -65,7 +97,17 @@ func (a authentication) clients(to upstream) (map[string]auth.Secret, error) {
 	if a.authType == proxy.AuthMD5 {
 		return secrets, nil
 	}
-	return secrets, addVerifiers(secrets)
+	for user, secret := range secrets {
+		if old, ok := before[user]; ok && old.Same(secret) {
+			secrets[user] = old
+		}
+	}
+	// While clients are served, the loop needs its processor.
+	atOnce := 1
+	if before == nil {
+		atOnce = runtime.GOMAXPROCS(0)
+	}
+	return secrets, addVerifiers(ctx, secrets, atOnce)
 }
 
 // apiPassword is with what the API logs in to the proxy as the user of the URL.
@@ -76,18 +118,26 @@ func (a authentication) apiPassword(to upstream) string {
 	return to.login.Password
 }
 
-// addVerifiers makes a verifier of every password. It takes milliseconds for each,
-// which is why no client may cause it.
-func addVerifiers(secrets map[string]auth.Secret) error {
+// addVerifiers makes a verifier of every password that has none. It takes milliseconds
+// for each, which is why no client may cause it.
+func addVerifiers(ctx context.Context, secrets map[string]auth.Secret, atOnce int) error {
 	var mu sync.Mutex
 	var hashing sync.WaitGroup
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	defer hashing.Wait()
+	slots := make(chan struct{}, atOnce)
 	for user, secret := range maps.Clone(secrets) {
+		if secret.Password() == "" || secret.Verifier() != nil {
+			continue
+		}
 		salt := make([]byte, auth.SaltBytes)
 		if _, err := io.ReadFull(rand.Reader, salt); err != nil {
 			return fmt.Errorf("no random numbers: %w", err)
 		}
-		slots <- struct{}{}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		hashing.Go(func() {
 			secret = secret.WithVerifier(salt, auth.DefaultIterations)
 			mu.Lock()
@@ -96,7 +146,6 @@ func addVerifiers(secrets map[string]auth.Secret) error {
 			<-slots
 		})
 	}
-	hashing.Wait()
 	return nil
 }
 

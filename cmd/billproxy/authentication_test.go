@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/proxy"
 )
 
@@ -42,6 +45,7 @@ func TestAuthentication(t *testing.T) {
 		{"both", []string{password, file}, proxy.AuthSCRAM, "of the file", "of+the+url", "of the file"},
 		{"trust in spite of a password", []string{password, "BILLPROXY_AUTH_TYPE=trust"}, proxy.AuthTrust, "", "of+the+url", "of+the+url"},
 		{"md5", []string{password, "BILLPROXY_AUTH_TYPE=md5"}, proxy.AuthMD5, "of+the+url", "of+the+url", "of+the+url"},
+		{"a role that asks", []string{bare, "BILLPROXY_AUTH_USER=keeper"}, proxy.AuthSCRAM, "", "", ""},
 		{"nothing known", []string{bare, "BILLPROXY_AUTH_TYPE=password"}, proxy.AuthPassword, "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -57,7 +61,7 @@ func TestAuthentication(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			clients, err := a.clients(to)
+			clients, err := a.clients(t.Context(), to, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,6 +78,80 @@ func TestAuthentication(t *testing.T) {
 				t.Errorf("api: password %q, want %q", got, test.api)
 			}
 		})
+	}
+}
+
+func TestAuthQuery(t *testing.T) {
+	const upstreamURL = "BILLPROXY_UPSTREAM_URL=postgres://app@db/shop?sslmode=disable"
+	for _, test := range []struct {
+		environ []string
+		want    proxy.AuthQuery
+		problem string
+	}{
+		{nil, proxy.AuthQuery{Text: standardAuthQuery, Database: "shop"}, ""},
+		{[]string{"AUTH_USER=keeper"}, proxy.AuthQuery{Text: standardAuthQuery, User: "keeper", Database: "shop"}, ""},
+		{[]string{"AUTH_USER=keeper", "AUTH_DBNAME=vault", "AUTH_QUERY=SELECT * FROM f($1)"}, proxy.AuthQuery{Text: "SELECT * FROM f($1)", User: "keeper", Database: "vault"}, ""},
+		{[]string{"AUTH_QUERY=SELECT * FROM f($1)"}, proxy.AuthQuery{}, "BILLPROXY_AUTH_USER is not set"},
+		{[]string{"AUTH_DBNAME=vault"}, proxy.AuthQuery{}, "BILLPROXY_AUTH_USER is not set"},
+		{[]string{"AUTH_USER=keeper", "AUTH_TYPE=trust"}, proxy.AuthQuery{}, `BILLPROXY_AUTH_TYPE is "trust": expected another`},
+	} {
+		environ := []string{upstreamURL}
+		for _, variable := range test.environ {
+			environ = append(environ, "BILLPROXY_"+variable)
+		}
+		c, err := loadConfig(environ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := readAuthentication(c)
+		if _, ok := errors.AsType[*configError](err); ok != (test.problem != "") || ok && !strings.Contains(err.Error(), test.problem) {
+			t.Errorf("%q: error %v, want %q", test.environ, err, test.problem)
+		}
+		if err != nil {
+			continue
+		}
+		to, err := parseUpstream(c.UpstreamURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.authQuery(to); got != test.want {
+			t.Errorf("%q: %+v, want %+v", test.environ, got, test.want)
+		}
+	}
+}
+
+// Verifiers are made anew for those passwords only that are new.
+func TestVerifiersAreKept(t *testing.T) {
+	to, err := parseUpstream("postgres://app:pencil@db/shop?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authentication{authType: proxy.AuthSCRAM, users: map[string]auth.Secret{"bob": auth.PasswordSecret("crayon")}}
+	before, err := a.clients(t.Context(), to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.users = map[string]auth.Secret{"bob": auth.PasswordSecret("chalk"), "eve": auth.PasswordSecret("cheese")}
+	after, err := a.clients(t.Context(), to, before)
+	if err != nil || len(after) != 3 {
+		t.Fatalf("%v, %v", after, err)
+	}
+	if after["app"].Verifier() != before["app"].Verifier() {
+		t.Error("app has another verifier for the same password")
+	}
+	for user, password := range map[string]string{"bob": "chalk", "eve": "cheese"} {
+		if _, ok := after[user].Verifier().CheckPassword(password); !ok {
+			t.Errorf("%s cannot log in", user)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	a.users = map[string]auth.Secret{}
+	for i := range 1000 {
+		a.users[fmt.Sprint("user", i)] = auth.PasswordSecret("pencil")
+	}
+	if _, err := a.clients(ctx, to, before); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v at the end", err)
 	}
 }
 

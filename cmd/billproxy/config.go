@@ -26,8 +26,11 @@ type config struct {
 
 	Listen        listenAddress `env:"LISTEN" envDefault:"127.0.0.1:6432" meaning:"where the proxy takes PostgreSQL clients"`
 	UnixSocketDir folder        `env:"UNIX_SOCKET_DIR" meaning:"folder for a Unix-domain socket of the proxy; empty makes none"`
-	AuthType      authType      `env:"AUTH_TYPE" derived:"scram-sha-256 or trust" meaning:"how clients prove who they are: scram-sha-256, md5, password, cert for the common name of their certificate, or trust for this machine only; by default scram-sha-256 if there is an AUTH_FILE or a password in UPSTREAM_URL"`
-	AuthFile      authFile      `env:"AUTH_FILE" meaning:"users and passwords besides those of UPSTREAM_URL, as in PgBouncer's userlist.txt"`
+	AuthType      authType      `env:"AUTH_TYPE" derived:"scram-sha-256 or trust" meaning:"how clients prove who they are: scram-sha-256, md5, password, cert for the common name of their certificate, or trust for this machine only; by default scram-sha-256 if there is an AUTH_FILE, an AUTH_USER or a password in UPSTREAM_URL"`
+	AuthFile      authFile      `env:"AUTH_FILE" meaning:"users and passwords besides those of UPSTREAM_URL, as in PgBouncer's userlist.txt; read again at SIGHUP"`
+	AuthUser      name          `env:"AUTH_USER" meaning:"the role that asks PostgreSQL, by AUTH_QUERY, for the stored passwords of users that are in neither; empty asks for none"`
+	AuthQuery     query         `env:"AUTH_QUERY" derived:"what pg_authid says" meaning:"returns name and stored password of the user $1, at most one row"`
+	AuthDBName    name          `env:"AUTH_DBNAME" derived:"that of UPSTREAM_URL" meaning:"the database in which AUTH_QUERY runs"`
 
 	ClientTLSSSLMode   sslMode      `env:"CLIENT_TLS_SSLMODE" envDefault:"disable" meaning:"encryption of clients: allow and prefer leave it to them, require refuses the others, verify-ca and verify-full those without a certificate of CLIENT_TLS_CA_FILE"`
 	ClientTLSCertFile  pemFile      `env:"CLIENT_TLS_CERT_FILE" meaning:"certificate of the proxy for clients, with those of its issuers; read again at SIGHUP"`
@@ -43,6 +46,7 @@ type config struct {
 	DefaultPoolSize       positive `env:"DEFAULT_POOL_SIZE" envDefault:"20" meaning:"most servers for one pair of database and user"`
 	MaxDBConnections      count    `env:"MAX_DB_CONNECTIONS" envDefault:"0" meaning:"most servers altogether; 0 is no limit"`
 	MaxClientConn         positive `env:"MAX_CLIENT_CONN" envDefault:"10000" meaning:"most client connections"`
+	MaxLoginConn          positive `env:"MAX_LOGIN_CONN" derived:"MAX_CLIENT_CONN" meaning:"most of them that have not proved yet who they are; one that keeps the proxy waiting makes room"`
 	MaxPreparedStatements positive `env:"MAX_PREPARED_STATEMENTS" envDefault:"200" meaning:"prepared statements kept on one server"`
 	SharedReads           onOff    `env:"SHARED_READS" envDefault:"on" meaning:"put fast reads of many clients on few servers, one behind the other"`
 	SharedDepth           positive `env:"SHARED_DEPTH" envDefault:"32" meaning:"most reads under way on one such server"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/reactor"
 	"github.com/billproxy/billproxy/proxy"
 )
@@ -22,9 +24,7 @@ type proxyService struct {
 	listeners []*reactor.Listener
 	address   string // bound, "host:port"
 	logger    *slog.Logger
-
-	authentication authentication
-	clientTLS      proxy.ClientTLS // as it was at first
+	clientTLS proxy.ClientTLS // as it was at first
 
 	// Static after start; the proxy's methods are the loop's to call.
 	proxy *proxy.Proxy
@@ -32,7 +32,9 @@ type proxyService struct {
 	err   error
 
 	// Owned by who starts and then by who reloads.
-	to upstream
+	to             upstream
+	authentication authentication
+	clients        map[string]auth.Secret // with their verifiers
 
 	direct atomic.Pointer[upstream] // with what the proxy itself logs in
 }
@@ -92,18 +94,19 @@ func (s *proxyService) close() { s.engine.Stop() }
 
 // start runs the loop, until stop. failed is told if it ends by itself.
 func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed chan<- error) error {
-	clients, err := s.authentication.clients(to)
+	clients, err := s.authentication.clients(ctx, to, nil)
 	if err != nil {
 		return err
 	}
 	config := proxyConfig(c, to)
 	config.AuthType, config.Secrets = s.authentication.authType, clients
+	config.AuthQuery = s.authentication.authQuery(to)
 	config.Pool.Secrets = s.authentication.servers(to)
 	config.ClientTLS = s.clientTLS
 	if config.Pool.TLS, err = readServerTLS(c, to); err != nil {
 		return err
 	}
-	s.to = to.withTLS(config.Pool.TLS)
+	s.to, s.clients = to.withTLS(config.Pool.TLS), clients
 	s.setDirect()
 	s.proxy = proxy.New(config, s.engine, s.logger)
 	go func() {
@@ -184,6 +187,9 @@ func (s *proxyService) setDirect() {
 // reloaders are what the proxy reads again while it runs.
 func (s *proxyService) reloaders(c *config) []reloader {
 	var all []reloader
+	if c.AuthFile != "" {
+		all = append(all, reloader{"AUTH_FILE", func(ctx context.Context) error { return s.reloadUsers(ctx, c.AuthFile) }})
+	}
 	if s.clientTLS.Config != nil {
 		all = append(all, reloader{"CLIENT_TLS_CERT_FILE", func(context.Context) error { return s.reloadClientTLS(c) }})
 	}
@@ -191,6 +197,26 @@ func (s *proxyService) reloaders(c *config) []reloader {
 		all = append(all, reloader{"SERVER_TLS_CA_FILE", func(context.Context) error { return s.reloadServerTLS(c) }})
 	}
 	return all
+}
+
+// reloadUsers reads AUTH_FILE again. Nothing changes if that fails.
+func (s *proxyService) reloadUsers(ctx context.Context, file authFile) error {
+	next := s.authentication
+	var err error
+	if next.users, err = file.read(); err != nil {
+		return err
+	}
+	clients, err := next.clients(ctx, s.to, s.clients)
+	if err != nil {
+		return err
+	}
+	servers := next.servers(s.to)
+	if err := s.do(func() { s.proxy.SetSecrets(clients, servers) }); err != nil {
+		return err
+	}
+	s.authentication, s.clients = next, clients
+	s.setDirect()
+	return nil
 }
 
 // reloadClientTLS reads the files of CLIENT_TLS_* again.
@@ -253,6 +279,7 @@ func proxyConfig(c *config, to upstream) proxy.Config {
 			Entropy:               rand.Reader,
 		},
 		MaxClientConn:          int(c.MaxClientConn),
+		MaxLoginConn:           int(cmp.Or(c.MaxLoginConn, c.MaxClientConn)),
 		ParameterizedReads:     bool(c.ParameterizedReads),
 		ClientLoginTimeout:     time.Duration(c.ClientLoginTimeout),
 		IdleTransactionTimeout: time.Duration(c.IdleTransactionTimeout),

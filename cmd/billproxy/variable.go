@@ -85,7 +85,12 @@ func (p *positive) UnmarshalText(text []byte) error {
 	return err
 }
 
-func (p *positive) String() string   { return strconv.Itoa(int(*p)) }
+func (p *positive) String() string {
+	if *p == 0 {
+		return "" // it depends on other variables
+	}
+	return strconv.Itoa(int(*p))
+}
 func (p *positive) kind() string     { return "number" }
 func (p *positive) expected() string { return "a whole number from 1" }
 
@@ -296,6 +301,22 @@ func (f *authFile) kind() string                    { return "file" }
 func (f *authFile) expected() string {
 	return `a file of lines "user" "password", as PgBouncer's userlist.txt`
 }
+
+// name is that of a role or a database.
+type name string
+
+func (n *name) UnmarshalText(text []byte) error { *n = name(text); return nil }
+func (n *name) String() string                  { return string(*n) }
+func (n *name) kind() string                    { return "name" }
+func (n *name) expected() string                { return "the name of a role or a database" }
+
+// query is an SQL statement.
+type query string
+
+func (q *query) UnmarshalText(text []byte) error { *q = query(text); return nil }
+func (q *query) String() string                  { return string(*q) }
+func (q *query) kind() string                    { return "sql" }
+func (q *query) expected() string                { return "an SQL query with the parameter $1" }
 
 // logFormat is how log lines are written.
 type logFormat string
