@@ -90,6 +90,26 @@ func expectLogin(t *testing.T, p *proxyProcess, role, password string) {
 	}
 }
 
+// writeUserlist writes an AUTH_FILE with secrets of roles.
+func writeUserlist(t *testing.T, secrets map[string]string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "userlist.txt")
+	rewriteUserlist(t, path, secrets)
+	return path
+}
+
+func rewriteUserlist(t *testing.T, path string, secrets map[string]string) {
+	t.Helper()
+	var text strings.Builder
+	text.WriteString("; users\n")
+	for role, secret := range secrets {
+		fmt.Fprintf(&text, "\"%s\" \"%s\"\n", role, strings.ReplaceAll(secret, `"`, `""`))
+	}
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func psqlAs(t *testing.T, p *proxyProcess, role, password string) (printed string, code int) {
 	t.Helper()
 	cmd := program(t, "psql", "-XAtwc", "select current_user", "-d", databaseURL(p.address, role, "postgres"))
@@ -177,22 +197,9 @@ func TestAuthentication(t *testing.T) {
 	if _, err := pgx.ForEachRow(rows, []any{&role, &secret}, func() error { stored[role] = secret; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	userlist := func(t *testing.T, secrets map[string]string) string {
-		var text strings.Builder
-		text.WriteString("; users\n")
-		for role, secret := range secrets {
-			fmt.Fprintf(&text, "\"%s\" \"%s\"\n", role, strings.ReplaceAll(secret, `"`, `""`))
-		}
-		path := filepath.Join(t.TempDir(), "userlist.txt")
-		if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-
 	t.Run("a file of passwords", func(t *testing.T) {
 		t.Parallel()
-		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "scram", "postgres"), "AUTH_FILE": userlist(t, authRoles)})
+		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "scram", "postgres"), "AUTH_FILE": writeUserlist(t, authRoles)})
 		expectReady(t, p)
 		for role, password := range authRoles {
 			expectLogin(t, p, role, password)
@@ -203,7 +210,7 @@ func TestAuthentication(t *testing.T) {
 
 	t.Run("a file of verifiers", func(t *testing.T) {
 		t.Parallel()
-		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "scram", "postgres"), "AUTH_FILE": userlist(t, stored)})
+		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "scram", "postgres"), "AUTH_FILE": writeUserlist(t, stored)})
 		expectReady(t, p)
 		for role, password := range authRoles {
 			switch role {
@@ -224,7 +231,7 @@ func TestAuthentication(t *testing.T) {
 
 	t.Run("a file with a hash", func(t *testing.T) {
 		t.Parallel()
-		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "md5", "postgres"), "AUTH_FILE": userlist(t, stored), "AUTH_TYPE": "md5"})
+		p := startProxy(t, cluster, settings{"UPSTREAM_URL": databaseURL(address, "md5", "postgres"), "AUTH_FILE": writeUserlist(t, stored), "AUTH_TYPE": "md5"})
 		expectLogin(t, p, "md5", authRoles["md5"])
 		expectLogin(t, p, "scram", authRoles["scram"]) // by scram-sha-256
 		expectRefusal(t, p, "md5", "wrong")
@@ -233,7 +240,7 @@ func TestAuthentication(t *testing.T) {
 
 	t.Run("the password of the URL is another than the clients'", func(t *testing.T) {
 		t.Parallel()
-		file := userlist(t, map[string]string{"scram": secretMarker + " of clients"})
+		file := writeUserlist(t, map[string]string{"scram": secretMarker + " of clients"})
 		p := startProxy(t, cluster, settings{"UPSTREAM_URL": upstream("scram"), "AUTH_FILE": file})
 		expectLogin(t, p, "scram", secretMarker+" of clients")
 		expectRefusal(t, p, "scram", authRoles["scram"])
