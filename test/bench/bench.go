@@ -48,6 +48,7 @@ type bench struct {
 	cluster *devpg.Cluster
 	admin   *pgx.Conn // a direct connection
 	targets []*target
+	guarded *target // a billproxy that asks clients for a password
 
 	results *results
 }
@@ -87,6 +88,9 @@ func (b *bench) start(ctx context.Context) error {
 			return err
 		}
 		b.results.Targets = append(b.results.Targets, targetFacts{t.name, t.version})
+	}
+	if err := b.guarded.start(ctx, b.dir); err != nil {
+		return err
 	}
 	var err error
 	b.results.Machine, err = readMachine(ctx, b.admin, b.options.date)
@@ -163,6 +167,9 @@ func (b *bench) findTargets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b.guarded, err = newGuarded(ctx, s, t); err != nil {
+		return err
+	}
 	b.targets = append(b.targets, t)
 	if strings.TrimSpace(b.options.yardstick) != "" {
 		if t, err = newYardstick(ctx, s, b.options.yardstick); err != nil {
@@ -196,6 +203,9 @@ func (b *bench) close(ctx context.Context) {
 	for _, t := range b.targets {
 		t.stop()
 	}
+	if b.guarded != nil {
+		b.guarded.stop()
+	}
 	if b.admin != nil {
 		_ = b.admin.Close(ctx) // the server ends next
 	}
@@ -216,7 +226,7 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"
 func (b *bench) run(ctx context.Context) error {
 	did := false
 	var names []string
-	for i, c := range contests(b.targets, b.dir, b.options.quick) {
+	for i, c := range contests(b.targets, b.guarded, b.dir, b.options.quick) {
 		name := c.entrants[0].work
 		names = append(names, name)
 		if !b.options.only.MatchString(name) {

@@ -26,6 +26,7 @@ type goal struct {
 const (
 	idleBoundBytes = 1200
 	slowBound      = 2.0
+	guessBound     = 1.5
 )
 
 var goals = []goal{
@@ -72,6 +73,13 @@ var goals = []goal{
 		func(r *results) (string, mark) {
 			f := ratio(r.of(workFastSlow, nameBillproxy, p99), r.of(workFast, nameBillproxy, p99))
 			return atMost(f, slowBound, times)
+		},
+	},
+	{
+		fmt.Sprintf("p99 of reads of 16 clients beside %s failing logins per second", count(failingLogins)), fmt.Sprintf("≤ %g × without", guessBound),
+		func(r *results) (string, mark) {
+			f := ratio(r.of(workGuesses, nameBillproxy, p99), r.of(workQuiet, nameBillproxy, p99))
+			return atMost(f, guessBound, times)
 		},
 	},
 	{"schema changes, clients that were not told the columns", "no error", judgeUntold},

@@ -32,7 +32,7 @@ func TestContests(t *testing.T) {
 	direct, proxy := &target{name: nameDirect}, &target{name: nameBillproxy, program: command{path: "x"}}
 	reader := &target{name: nameYardstick, program: command{path: "y"}, readsOnly: true}
 	var works []string
-	for _, c := range contests([]*target{direct, proxy, reader}, "scripts", false) {
+	for _, c := range contests([]*target{direct, proxy, reader}, proxy, "scripts", false) {
 		for _, e := range c.entrants {
 			if name := e.work + " " + e.target.name; slices.Contains(works, name) {
 				t.Errorf("%s twice", name)
@@ -49,7 +49,7 @@ func TestContests(t *testing.T) {
 	}
 	for _, want := range []string{
 		"select/simple/256 yardstick", "update/prepared/64 billproxy", "update/prepared/64/direct-16 direct",
-		"tpcb/extended/32 direct", "fast/beside-slow billproxy", "connect/simple/16 direct", "hot/prepared/64 yardstick",
+		"tpcb/extended/32 direct", "fast/beside-slow billproxy", "logins/failing billproxy", "connect/simple/16 direct", "hot/prepared/64 yardstick",
 	} {
 		if !slices.Contains(works, want) {
 			t.Errorf("no %s among %d entrants", want, len(works))

@@ -19,7 +19,9 @@ func (b *bench) measure(ctx context.Context, e entrant, seconds int) (*measureme
 	if err != nil {
 		return nil, err
 	}
+	stopGuessers := b.startGuessers(ctx, e.target, e.load.guesses)
 	result, err := b.pgbench(ctx, e.target, e.load, seconds)
+	guesses, guessErr := stopGuessers()
 	if err != nil {
 		_ = stopSleepers() // the first error counts
 		return nil, err
@@ -27,6 +29,9 @@ func (b *bench) measure(ctx context.Context, e entrant, seconds int) (*measureme
 	m.Outcome, m.Note = result.outcome, result.note
 	if err := stopSleepers(); err != nil && m.Outcome == succeeded {
 		m.Outcome, m.Note = fails, err.Error()
+	}
+	if m.FailingLogins = guesses; guessErr != nil && m.Outcome == succeeded {
+		m.Outcome, m.Note = fails, guessErr.Error()
 	}
 	if e.target.isPooler() && e.target.process.hasExited() {
 		m.Outcome, m.Note = fails, "its process ended: "+e.target.process.lastWords()

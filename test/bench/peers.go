@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,6 +67,24 @@ func newBillproxy(ctx context.Context, s site, path string) (*target, error) {
 			"BILLPROXY_LOG_LEVEL=warn", // no line per connection, as the other poolers are set
 		},
 	}}, nil
+}
+
+// newGuarded is the same program on a port of its own, and asks for a password.
+func newGuarded(ctx context.Context, s site, billproxy *target) (*target, error) {
+	t := *billproxy
+	t.password = "bench"
+	users := filepath.Join(s.dir, "billproxy-users.txt")
+	if err := os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", user, t.password), 0o600); err != nil {
+		return nil, err
+	}
+	var err error
+	if t.port, err = freePort(ctx); err != nil {
+		return nil, err
+	}
+	t.program.name = "billproxy-guarded"
+	t.program.env = append(slices.Clone(t.program.env), // the last entry of a name counts
+		fmt.Sprintf("BILLPROXY_LISTEN=127.0.0.1:%d", t.port), "BILLPROXY_AUTH_FILE="+users)
+	return &t, nil
 }
 
 var pgbouncerVersion = regexp.MustCompile(`^PgBouncer (\d+)\.(\d+)`)

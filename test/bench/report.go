@@ -42,6 +42,7 @@ func report(r *results, links string) string {
 	w.WriteString(writeTables(r))
 	w.WriteString(otherTable(r))
 	w.WriteString(slowTable(r))
+	w.WriteString(loginTable(r))
 	w.WriteString(idleTable(r))
 	w.WriteString(schemaTable(r))
 	w.WriteString(failureList(r))
@@ -249,6 +250,20 @@ func slowTable(r *results) string {
 	}
 	return section("Fast reads beside slow ones",
 		fmt.Sprintf("64 clients of `pgbench -S -M prepared`, alone and beside 8 clients that repeat `%s`.", slowQuery), &t)
+}
+
+func loginTable(r *results) string {
+	t := table{columns: []string{"failing logins per second", "tps", "p50, ms", "p99, ms", "µs per transaction"}, left: 1}
+	for _, work := range []string{workQuiet, workGuesses} {
+		speed := r.of(work, nameBillproxy, tps)
+		if !speed.measured() && speed.outcome == succeeded {
+			continue
+		}
+		t.add(r.of(work, nameBillproxy, failing).text(count), speed.text(count), r.of(work, nameBillproxy, p50).text(milliseconds),
+			r.of(work, nameBillproxy, p99).text(milliseconds), r.of(work, nameBillproxy, cpu).text(decimal))
+	}
+	return section("Reads beside failing logins", "16 clients of `pgbench -S -M prepared` through a billproxy that asks for passwords by "+
+		"scram-sha-256, alone and while others guess, each on a connection of its own. Its CPU time is divided by the reads.", &t)
 }
 
 func idleTable(r *results) string {

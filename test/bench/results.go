@@ -46,6 +46,8 @@ type measurement struct {
 	P99        float64 `json:"p99_ms,omitempty"`
 	CPU        float64 `json:"cpu_us,omitempty"` // of the pooler's process, per transaction
 	RSSBytes   int64   `json:"rss_bytes,omitempty"`
+
+	FailingLogins float64 `json:"failing_logins,omitempty"` // per second, beside it
 }
 
 // idleMeasurement is the memory of a pooler before and after clients came to stay.
@@ -103,6 +105,8 @@ func p50(m measurement) float64      { return m.P50 }
 func p99(m measurement) float64      { return m.P99 }
 func cpu(m measurement) float64      { return m.CPU }
 func rssBytes(m measurement) float64 { return float64(m.RSSBytes) }
+
+func failing(m measurement) float64 { return m.FailingLogins }
 
 // of is the median over the repetitions. One failure is the whole answer.
 func (r *results) of(work, target string, q quantity) figure {

@@ -36,6 +36,7 @@ type target struct {
 	port      int
 	readsOnly bool    // it knows select-only and nothing else
 	program   command // path is empty for PostgreSQL itself
+	password  string  // that it asks clients for; empty: it trusts them
 
 	// The run at hand, nil for PostgreSQL itself; replaced by restart.
 	process *process
@@ -47,7 +48,7 @@ func (t *target) address() string { return net.JoinHostPort("127.0.0.1", strconv
 
 // url leads to the database of the benchmark.
 func (t *target) url() string {
-	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", user, t.address(), database)
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", user, t.password, t.address(), database)
 }
 
 // start runs the pooler and returns when a query has passed through it.

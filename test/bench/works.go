@@ -18,6 +18,8 @@ const (
 	workConnect  = "connect/simple/16"
 	workFast     = "fast/alone"
 	workFastSlow = "fast/beside-slow"
+	workQuiet    = "logins/none"
+	workGuesses  = "logins/failing"
 	workIdle     = "idle"
 	workSchema   = "schema"
 )
@@ -62,6 +64,7 @@ type load struct {
 	script   []string // arguments that choose the script
 	connect  bool     // a new connection for each transaction
 	sleepers int      // clients that run pg_sleep beside it
+	guesses  int      // logins with a wrong password beside it, per second
 	sampling float64  // share of the transactions whose latency is logged
 }
 
@@ -82,8 +85,12 @@ type contest struct {
 // readSampling keeps the log of fast reads small: writing it takes time from the work.
 const readSampling = 0.1
 
-// contests lists the work of pgbench. The folder holds its scripts.
-func contests(targets []*target, dir string, quick bool) []contest {
+// failingLogins is how many logins per second fail beside normal work.
+const failingLogins = 1000
+
+// contests lists the work of pgbench. The folder holds its scripts; guarded is the
+// billproxy that asks for passwords.
+func contests(targets []*target, guarded *target, dir string, quick bool) []contest {
 	clients := selectClients
 	if quick {
 		clients = []int{4, 64}
@@ -100,6 +107,7 @@ func contests(targets []*target, dir string, quick bool) []contest {
 	all = append(all,
 		readContest(targets, workHot, load{protocol: "prepared", clients: 64, script: hot}),
 		fastContest(targets, load{protocol: "prepared", clients: 64, script: selectOnly}),
+		loginContest(guarded, load{protocol: "prepared", clients: 16, script: selectOnly}),
 		contestOf(targets, workConnect, load{protocol: "simple", clients: 16, script: selectOnly, connect: true, sampling: 1}))
 	for _, script := range []writeWork{simpleUpdate, tpcB} {
 		for _, w := range writers {
@@ -137,6 +145,14 @@ func fastContest(targets []*target, l load) contest {
 	alone := contestOf(targets, workFast, l)
 	l.sleepers = l.clients / 8
 	return contest{entrants: append(alone.entrants, contestOf(targets, workFastSlow, l).entrants...)}
+}
+
+// loginContest measures reads alone and beside clients that guess passwords.
+func loginContest(guarded *target, l load) contest {
+	l.sampling = readSampling
+	beside := l
+	beside.guesses = failingLogins
+	return contest{entrants: []entrant{{workQuiet, guarded, l}, {workGuesses, guarded, beside}}}
 }
 
 // writeContest adds direct connections, as many as a pool has: no pooler can write with
