@@ -42,8 +42,11 @@ func TestParameterize(t *testing.T) {
 		{"select a from t where id = 007", "select a from t where id = $1", []uint32{oidInt4}, []string{"007"}},
 		{"select a from t where id = 2147483647", "select a from t where id = $1", []uint32{oidInt4}, []string{"2147483647"}},
 		{"select a from t where id = 2147483648", "select a from t where id = $1", []uint32{oidInt8}, []string{"2147483648"}},
-		{"select a from t where id >= 1 and b <> 'it''s' or c = ''", "select a from t where id >= $1 and b <> $2 or c = $3",
-			[]uint32{oidInt4, 0, 0}, []string{"1", "it's", ""}},
+		{
+			"select a from t where id >= 1 and b <> 'it''s' or c = ''", "select a from t where id >= $1 and b <> $2 or c = $3",
+			[]uint32{oidInt4, 0, 0},
+			[]string{"1", "it's", ""},
+		},
 		{"select a from t where b = 'x'and c = 2", "select a from t where b = $1 and c = $2", []uint32{0, oidInt4}, []string{"x", "2"}},
 		{"select a from t where (b = 'x') group by a", "select a from t where (b = $1) group by a", []uint32{0}, []string{"x"}},
 		{"select a from t where 1 = 1 limit 5", "select a from t where 1 = $1 limit 5", []uint32{oidInt4}, []string{"1"}},
@@ -73,8 +76,10 @@ func TestParameterize(t *testing.T) {
 		{"update t set a = 1", "", nil, nil},
 		{"select a from t where b = $1", "", nil, nil},
 		{"select a from t where b = '$1'", "", nil, nil},
-		{"select a = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1",
-			"", nil, nil},
+		{
+			"select a = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1 and 1 = 1",
+			"", nil, nil,
+		},
 	}
 	for _, test := range tests {
 		definition, types, values := parameterize(test.text)

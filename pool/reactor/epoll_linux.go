@@ -145,7 +145,7 @@ func (p *epoll) spin(begin time.Time, timeout time.Duration) (n uintptr, errno s
 		return 0, 0
 	}
 	for waited := time.Duration(0); waited < spinTime; {
-		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
 		n, errno = p.look(0)
 		before := waited
 		waited = time.Since(begin)
