@@ -104,7 +104,7 @@ func TestSettingsOfAClientThatIsGone(t *testing.T) {
 		c.server.Orphan(false)
 		conn.Sent()
 		f.feed(conn, "C|SET", "S|TimeZone|Asia/Tokyo", "Z|I")
-		f.wantSent(conn, "Q|DISCARD ALL")
+		f.wantSent(conn, "Q|RESET ROLE;RESET SESSION AUTHORIZATION;RESET ALL")
 	})
 	t.Run("set in a transaction", func(t *testing.T) {
 		f := newFixture(t, poolSize(1))
@@ -115,9 +115,8 @@ func TestSettingsOfAClientThatIsGone(t *testing.T) {
 		c.server.SettingsChanged(tokyo)
 		c.server.Orphan(false)
 		f.feed(conn, "C|ROLLBACK", "S|TimeZone|Etc/UTC", "Z|I")
-		if got := pooltest.FrontendWords(conn.Sent()); got[len(got)-1] == "Q|DISCARD ALL" {
-			f.feed(conn, "C|DISCARD ALL", "Z|I")
-		}
+		f.wantSent(conn, "Q|begin;set timezone", "Q|ROLLBACK", "Q|RESET ROLE;RESET SESSION AUTHORIZATION;RESET ALL")
+		f.feed(conn, "C|RESET", "C|RESET", "C|RESET", "Z|I")
 		next := f.newClient()
 		next.acquire(f.pool)
 		if next.server == nil {

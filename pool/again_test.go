@@ -243,7 +243,7 @@ func TestKnownStatements(t *testing.T) {
 		t.Error("a description beyond the bound is kept")
 	}
 	for i := range 100 {
-		statement.learn(f.pool, f.settings("search_path", fmt.Sprint(i)), nil)
+		statement.learn(f.pool, f.settings("search_path", fmt.Sprint(i)).meaning(), nil)
 	}
 	if len(statement.known) > maxKnown {
 		t.Errorf("%d combinations are remembered", len(statement.known))
@@ -263,7 +263,7 @@ func TestReady(t *testing.T) {
 		c.names["s"] = a.names["s"]
 		c.described = 1
 		statement := c.names["s"]
-		if c.server.Ready(statement) {
+		if c.server.Ready(statement, "") {
 			t.Fatal("the server is ready though it does not have the statement")
 		}
 		f.wantSent(conn, "P|bp_1|select 1", "DS|bp_1", "H")
@@ -272,11 +272,11 @@ func TestReady(t *testing.T) {
 	t.Run("the same", func(t *testing.T) {
 		f, c, conn, statement := begin(t)
 		f.feed(conn, "1", "t")
-		if c.server.Ready(statement) {
+		if c.server.Ready(statement, "") {
 			t.Error("ready too early")
 		}
 		f.feed(conn, "T|c")
-		if c.drains == 0 || !c.server.Ready(statement) || statement.Epoch != 1 {
+		if c.drains == 0 || !c.server.Ready(statement, "") || statement.Epoch != 1 {
 			t.Errorf("not ready, or epoch %d", statement.Epoch)
 		}
 		c.send("B||s", "E|", "S")
@@ -287,7 +287,7 @@ func TestReady(t *testing.T) {
 	t.Run("something else", func(t *testing.T) {
 		f, c, conn, statement := begin(t)
 		f.feed(conn, "1", "t", "T|other")
-		if c.drains == 0 || !c.server.Ready(statement) || statement.Epoch != 2 || !c.Described(statement, statement.Epoch) {
+		if c.drains == 0 || !c.server.Ready(statement, "") || statement.Epoch != 2 || !c.Described(statement, statement.Epoch) {
 			t.Errorf("epoch %d, the client was told %d times", statement.Epoch, c.drains)
 		}
 		if f.pool.Parsed(statement, nil) != true || !sameResult(f.pool.Description(statement, nil), pooltest.Backend("t", "T|other")) {

@@ -22,8 +22,13 @@ type Client interface {
 	OnReply(b []byte)
 
 	// OnParameterStatus reports that a setting of the server changed while the
-	// client held it. The slices are valid during the call.
-	OnParameterStatus(name, value []byte)
+	// client held it, and is asked whether to pass the message on. The slices are valid
+	// during the call.
+	OnParameterStatus(name, value []byte) (pass bool)
+
+	// OnReset reports that the group at hand, which may have reset settings, is about
+	// to end well.
+	OnReset()
 
 	// OnDiscard reports that the client's statement deallocated every prepared
 	// statement of its session or, with everything set, undid all that the session
@@ -57,8 +62,9 @@ type Client interface {
 	StatementName(statement *Statement) string
 
 	// OnDescribed reports that the Describe with that number has been answered: the
-	// client knows what the statement returned in that epoch.
-	OnDescribed(statement *Statement, told, epoch uint32)
+	// client knows what the statement returned in that epoch, under settings with that
+	// meaning.
+	OnDescribed(statement *Statement, told, epoch uint32, meaning string)
 
 	// Described reports whether the client has been told the columns of what the
 	// statement returns, as they were before the given epoch.
@@ -67,6 +73,10 @@ type Client interface {
 	// OnSettings reports the outcome of Server.Adopt: nil, or why the server would
 	// not have the client's settings.
 	OnSettings(refusal *pgwire.Error)
+
+	// OnInspected reports the settings that the server has between two transactions,
+	// the first of which may have changed them.
+	OnInspected(settings *Settings)
 
 	// OnReleased reports that the server is no longer the client's.
 	OnReleased()
@@ -88,6 +98,10 @@ type Loss struct {
 
 	// InTransaction: the client had seen a ReadyForQuery inside a transaction.
 	InTransaction bool
+
+	// State: the server had, or may have had, state of the client's session that
+	// cannot be moved.
+	State bool
 
 	// GroupCount is how many complete groups have no ReadyForQuery yet. Partial:
 	// the messages of one more were sent without their Sync.

@@ -24,7 +24,7 @@ func (s *Server) learn(done *reply) {
 	switch {
 	case done.statement == nil:
 	case done.kind == ReplyParse:
-		done.statement.learn(s.pool, s.clientSettings(), nil)
+		done.statement.learn(s.pool, done.meaning, nil)
 	case done.kind == ReplyDescribe:
 		s.described(done)
 	}
@@ -33,26 +33,40 @@ func (s *Server) learn(done *reply) {
 
 // described compares the answer to a Describe with the last one.
 func (s *Server) described(done *reply) {
-	statement, settings, epoch := done.statement, s.clientSettings(), done.epoch
-	if last := s.pool.Description(statement, settings); last != nil && !sameResult(last, s.description) && !mutantIgnoreDrift {
-		statement.changed()
-		s.prepared.add(statement, s.lease)
-		epoch = statement.Epoch
-		s.repeatOutdated(statement)
-	}
-	if s.prepared.epoch(statement) == statement.Epoch {
-		statement.learn(s.pool, settings, s.description)
+	statement, epoch := done.statement, done.epoch
+	if done.compared {
+		if told := statement.described(s.pool, done.meaning); told != nil && !sameResult(told, s.description) && !mutantIgnoreDrift {
+			s.prepared.differ(statement)
+		}
+	} else {
+		epoch = s.noteDescription(done)
 	}
 	g := s.answered()
 	switch {
 	case g == nil || g.client == nil:
 	case done.mode == forward:
-		g.client.OnDescribed(statement, done.told, epoch)
+		g.client.OnDescribed(statement, done.told, epoch, done.meaning)
 	case s.state == stateShared && !g.passed && g.client.Described(statement, statement.Epoch):
 		g.again = AgainPlan // it will be told that the result type has changed
 	case s.state != stateShared && s.describing == 0:
 		g.client.OnServerDrain()
 	}
+}
+
+// noteDescription remembers the answer to a Describe, and returns the epoch in which
+// it is true.
+func (s *Server) noteDescription(done *reply) (epoch uint32) {
+	statement, epoch := done.statement, done.epoch
+	if last := statement.described(s.pool, done.meaning); last != nil && !sameResult(last, s.description) && !mutantIgnoreDrift {
+		statement.changed()
+		s.prepared.add(statement, s.lease, done.meaning)
+		epoch = statement.Epoch
+		s.repeatOutdated(statement)
+	}
+	if s.prepared.epoch(statement) == statement.Epoch {
+		statement.learn(s.pool, done.meaning, s.description)
+	}
+	return epoch
 }
 
 // repeatOutdated runs the groups behind the head of a lane again whose clients were

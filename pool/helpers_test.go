@@ -171,7 +171,12 @@ func (c *testClient) OnReply(b []byte) {
 	}
 }
 
-func (c *testClient) OnParameterStatus(name, value []byte) { c.event("%s=%s", name, value) }
+func (c *testClient) OnParameterStatus(name, value []byte) (pass bool) {
+	c.event("%s=%s", name, value)
+	return true
+}
+
+func (c *testClient) OnReset() { c.event("reset") }
 
 func (c *testClient) OnDiscard(everything bool) { c.event("discard %v", everything) }
 
@@ -187,7 +192,7 @@ func (c *testClient) OnSharedLost(loss Loss) {
 	c.event("shared lost %s", loss.Cause.SQLState)
 }
 
-func (c *testClient) OnDescribed(statement *Statement, _, _ uint32) {
+func (c *testClient) OnDescribed(statement *Statement, _, _ uint32, _ string) {
 	if c.described != 0 {
 		c.described = statement.Epoch
 	}
@@ -226,6 +231,8 @@ func (c *testClient) OnSettings(refusal *pgwire.Error) {
 		c.onSettings()
 	}
 }
+
+func (c *testClient) OnInspected(settings *Settings) { c.event("inspected %v", settings.all()) }
 
 func (c *testClient) OnReleased() {
 	c.server = nil

@@ -2,6 +2,8 @@ package pool
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -23,10 +25,11 @@ const (
 	maxDescriptionBytes = 16 << 10
 )
 
-// knownTo returns what is known of s in the pool under the settings, or nil.
-func (s *Statement) knownTo(p *Pool, settings *Settings) *knownStatement {
+// knownTo returns what is known of s in the pool under settings with that meaning, or
+// nil.
+func (s *Statement) knownTo(p *Pool, meaning string) *knownStatement {
 	for i := range s.known {
-		if k := &s.known[i]; k.pool == p && k.meaning == settings.meaning() {
+		if k := &s.known[i]; k.pool == p && k.meaning == meaning {
 			return k
 		}
 	}
@@ -35,18 +38,28 @@ func (s *Statement) knownTo(p *Pool, settings *Settings) *knownStatement {
 
 // learn remembers that a server has accepted s, and how it describes it unless
 // that is nil.
-func (s *Statement) learn(p *Pool, settings *Settings, description []byte) {
-	k := s.knownTo(p, settings)
+func (s *Statement) learn(p *Pool, meaning string, description []byte) {
+	k := s.knownTo(p, meaning)
 	if k == nil {
 		if len(s.known) == maxKnown {
-			s.known = s.known[:0]
+			s.forgetOne()
 		}
-		s.known = append(s.known, knownStatement{pool: p, meaning: settings.meaning()})
+		s.known = append(s.known, knownStatement{pool: p, meaning: meaning})
 		k = &s.known[len(s.known)-1]
 	}
 	if description != nil && len(description) <= maxDescriptionBytes {
 		k.description = append([]byte(nil), description...)
 	}
+}
+
+// forgetOne makes room for another combination: best of one that nobody comes back to.
+func (s *Statement) forgetOne() {
+	private := slices.IndexFunc(s.known, func(k knownStatement) bool { return strings.HasPrefix(k.meaning, unknownMeaning) })
+	if private < 0 {
+		s.known = s.known[:0]
+		return
+	}
+	s.known = slices.Delete(s.known, private, private+1)
 }
 
 // changed forgets what is known of s: its result type is another now.
@@ -99,14 +112,19 @@ func sameColumns(a, b []byte) bool {
 // schema since then shows when the statement is used, as if it had come just after
 // the Parse.
 func (p *Pool) Parsed(statement *Statement, settings *Settings) bool {
-	return statement.knownTo(p, settings) != nil
+	return statement.knownTo(p, settings.meaning()) != nil
 }
 
 // Description returns the ParameterDescription and RowDescription or NoData with
 // which a server of the pool has answered a Describe of the statement under the
 // settings, nil if none has been asked.
 func (p *Pool) Description(statement *Statement, settings *Settings) []byte {
-	if k := statement.knownTo(p, settings); k != nil {
+	return statement.described(p, settings.meaning())
+}
+
+// described returns the same under settings with that meaning.
+func (s *Statement) described(p *Pool, meaning string) []byte {
+	if k := s.knownTo(p, meaning); k != nil {
 		return k.description
 	}
 	return nil

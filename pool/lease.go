@@ -33,9 +33,17 @@ func (s *Server) TxStatus() pgwire.TxStatus { return s.txStatus }
 // Quiet reports that the server owes nothing and is between groups.
 func (s *Server) Quiet() bool { return s.groups.count == 0 }
 
-// Pin keeps the server with the client across transactions while on is true, for
-// state on it that cannot be moved.
-func (s *Server) Pin(on bool) { s.pinned = on }
+// PinLongStatement keeps the server with the client across transactions while on is
+// true, for an unnamed statement that is too long to be kept.
+func (s *Server) PinLongStatement(on bool) {
+	s.pins &^= StateLongStatement
+	if on {
+		s.pins |= StateLongStatement
+	}
+}
+
+// Pins is what keeps the client on the server across transactions.
+func (s *Server) Pins() StateSet { return s.pins }
 
 // BetweenGroups reports that every message sent so far belongs to a group that is
 // complete.
@@ -61,7 +69,7 @@ func (s *Server) MidMessage() bool { return s.streaming > 0 && s.streamForward &
 // groups: the client should start no new one that is not part of a transaction.
 func (s *Server) Contended() bool {
 	last := s.groups.last()
-	return last != nil && last.client != nil && s.pool.waiters.count > 0 && s.pool.config.Mode != ModeSession
+	return last != nil && (last.client != nil || s.inspection.active) && s.pool.waiters.count > 0 && s.pool.config.Mode != ModeSession && s.pins == 0
 }
 
 // PauseReplies and ResumeReplies stop and start reading from the server, for a
@@ -149,14 +157,24 @@ func (s *Server) Adopt(settings *Settings) bool {
 	if s.settings == settings {
 		return false
 	}
-	sql := appendSwitch(nil, s.settings, settings)
+	sql, changes := appendSwitch(nil, s.settings, settings)
 	if len(sql) == 0 {
 		s.settings = settings
 		return false
 	}
-	s.previousSettings, s.settings = s.settings, settings
+	s.previousSettings, s.settings, s.switching = s.settings, settings, nil
+	if !settings.Accepted() {
+		s.switching = changes
+	}
 	s.inject(string(sql), purposeSettings)
 	return true
+}
+
+// Restore gives the server settings of the client's login that the client has reset.
+func (s *Server) Restore(settings []Setting) {
+	if sql := appendSet(nil, settings); len(sql) > 0 {
+		s.inject(string(sql), purposeRestore)
+	}
 }
 
 // BeginTransaction sends the BEGIN that the client was answered before it had a
@@ -178,7 +196,8 @@ func (s *Server) SettingsChanged(settings *Settings) { s.settings = settings }
 // for the change.
 func (s *Server) Parse(statement *Statement, tag uint32) {
 	s.pool.stats.ParseCount++
-	known := s.prepared.use(statement, s.lease) || s.txStatus != pgwire.TxFailed && s.pool.Parsed(statement, s.clientSettings())
+	known := s.prepared.use(statement, s.lease, s.meaning()) ||
+		s.txStatus != pgwire.TxFailed && statement.knownTo(s.pool, s.meaning()) != nil
 	if known {
 		s.expect(reply{kind: ReplyParse, mode: synthesize, tag: tag})
 		return
@@ -232,11 +251,16 @@ func (s *Server) DescribeStatement(statement *Statement, told uint32) {
 	s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
 }
 
-// Ready makes sure that the server has a statement of which the client was told
-// what it returns, and knows what that is now: PostgreSQL would not let it change.
-// While it reports false the client waits for OnServerDrain.
-func (s *Server) Ready(statement *Statement) bool {
+// Ready makes sure that the server has a statement of which the client was told, under
+// settings with that meaning, what it returns, and knows what that is now: PostgreSQL
+// would not let it change. While it reports false the client waits for OnServerDrain.
+func (s *Server) Ready(statement *Statement, told string) bool {
 	s.ensurePrepared(statement)
+	if told != s.meaning() && s.prepared.compare(statement, told) {
+		s.sendDescribe(statement, reply{kind: ReplyDescribe, mode: swallow, statement: statement, compared: true, meaning: told})
+		s.describing++
+		s.describeFlushed = false
+	}
 	if s.describing > 0 && !s.describeFlushed {
 		s.describeFlushed = true
 		s.write(pgwire.AppendEmpty(s.scratch(), pgwire.Flush))
@@ -244,7 +268,17 @@ func (s *Server) Ready(statement *Statement) bool {
 	return s.describing == 0
 }
 
+// Differs reports whether the statement, which is Ready, returns something else than
+// what the client was told.
+func (s *Server) Differs(statement *Statement, told string) bool {
+	known, _ := s.prepared.lru.Peek(statement.ID)
+	return told != s.meaning() && known.differs && known.comparedWith == told
+}
+
 func (s *Server) sendDescribe(statement *Statement, r reply) {
+	if !r.compared {
+		r.meaning = s.meaning()
+	}
 	b := append(pgwire.AppendHeader(s.scratch(), pgwire.Describe, len(statement.Name)+2), pgwire.KindStatement)
 	s.write(append(append(b, statement.Name...), 0))
 	s.expect(r)
@@ -253,7 +287,7 @@ func (s *Server) sendDescribe(statement *Statement, r reply) {
 // ensurePrepared sends the statement in front of a message that needs it. If
 // PostgreSQL refuses it, that is the answer to the client's message.
 func (s *Server) ensurePrepared(statement *Statement) {
-	if s.prepared.use(statement, s.lease) {
+	if s.prepared.use(statement, s.lease, s.meaning()) {
 		return
 	}
 	mode := swallow
@@ -265,29 +299,31 @@ func (s *Server) ensurePrepared(statement *Statement) {
 
 func (s *Server) sendParse(statement *Statement, r reply) {
 	if s.prepared.takeStale(statement) {
-		s.sendClose(statement)
+		s.sendClose(statement, unknownMeaning)
 	}
 	for evicted := s.prepared.evictable(s.lease); evicted != nil; evicted = s.prepared.evictable(s.lease) {
+		meaning := s.prepared.meaning(evicted)
 		s.prepared.remove(evicted)
-		s.sendClose(evicted)
+		s.sendClose(evicted, meaning)
 	}
 	b := pgwire.AppendHeader(s.scratch(), pgwire.Parse, len(statement.Name)+1+len(statement.Body))
 	b = append(append(b, statement.Name...), 0)
 	s.write(append(b, statement.Body...))
-	s.prepared.add(statement, s.lease)
+	r.meaning = s.meaning()
+	s.prepared.add(statement, s.lease, r.meaning)
 	s.pool.stats.ServerParseCount++
 	s.expect(r)
-	if s.pool.Description(statement, s.clientSettings()) != nil { // somebody was told: it must not change unnoticed
+	if statement.described(s.pool, s.meaning()) != nil { // somebody was told: it must not change unnoticed
 		s.sendDescribe(statement, reply{kind: ReplyDescribe, mode: swallow, statement: statement})
 		s.describing++
 		s.describeFlushed = false
 	}
 }
 
-// sendClose makes the server forget a statement.
-func (s *Server) sendClose(statement *Statement) {
+// sendClose makes the server forget a statement, prepared under that meaning.
+func (s *Server) sendClose(statement *Statement, meaning string) {
 	s.write(pgwire.AppendClose(s.scratch(), pgwire.KindStatement, statement.Name))
-	s.expect(reply{kind: ReplyClose, mode: swallow, statement: statement})
+	s.expect(reply{kind: ReplyClose, mode: swallow, statement: statement, meaning: meaning})
 }
 
 // Fail makes the group at hand fail with e, in order and with every effect of an

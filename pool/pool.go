@@ -43,6 +43,12 @@ type Pool struct {
 	retryAt      time.Duration
 	retryTimer   reactor.Timer
 
+	// customSettings are those that PostgreSQL does not list and some client has named;
+	// contexts is what PostgreSQL says of those that not everybody may set, nil if it
+	// has not been asked.
+	customSettings map[string]bool
+	contexts       map[string]string
+
 	stats    Stats
 	closedBy [reasonCount]uint64
 }
@@ -60,6 +66,16 @@ func (l *parameterList) set(name, value string) {
 	*l = append(*l, Setting{name, value})
 }
 
+// value returns the value of a parameter, "" if it was not reported.
+func (l parameterList) value(name string) string {
+	for _, e := range l {
+		if e.Name == name {
+			return e.Value
+		}
+	}
+	return ""
+}
+
 func (p *Pool) now() time.Duration { return p.loop.Now() }
 
 func (p *Pool) closing() bool { return p.pools.closed }
@@ -72,15 +88,18 @@ func (p *Pool) Known() bool { return len(p.parameters) > 0 }
 // settings would send at login.
 func (p *Pool) AppendWelcome(b []byte, settings *Settings) []byte {
 	for _, parameter := range p.parameters {
-		value := parameter.Value
-		if settings != nil {
-			for _, reported := range settings.reported {
-				if reported.Name == parameter.Name {
-					value = reported.Value
-				}
-			}
+		b = pgwire.AppendParameterStatus(b, parameter.Name, settings.reportedAs(parameter))
+	}
+	return b
+}
+
+// AppendChanges appends those of the messages that a client with settings from needs
+// to have settings to.
+func (p *Pool) AppendChanges(b []byte, from, to *Settings) []byte {
+	for _, parameter := range p.parameters {
+		if value := to.reportedAs(parameter); value != from.reportedAs(parameter) {
+			b = pgwire.AppendParameterStatus(b, parameter.Name, value)
 		}
-		b = pgwire.AppendParameterStatus(b, parameter.Name, value)
 	}
 	return b
 }

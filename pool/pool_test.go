@@ -423,11 +423,11 @@ func TestLifetime(t *testing.T) {
 func TestPin(t *testing.T) {
 	f := newFixture(t)
 	c, conn := f.client()
-	c.server.Pin(true)
+	c.server.PinLongStatement(true)
 	c.send("Q|select 1")
 	f.feed(conn, "C|SELECT 1", "Z|I")
 	c.want("C|SELECT 1", "Z|I", "[end I]")
-	c.server.Pin(false)
+	c.server.PinLongStatement(false)
 	c.send("Q|select 1")
 	f.feed(conn, "C|SELECT 1", "Z|I")
 	c.want("C|SELECT 1", "Z|I", "[end I]", "[released]")

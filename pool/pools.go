@@ -20,6 +20,7 @@ type Pools struct {
 
 	registry    *Registry
 	settings    settingsTable
+	lastMeaning uint64                 // numbers what texts meant in transactions that nobody can tell of
 	credentials map[string]*credential // of the users whose secret is known
 	serverCount int                    // of all pools
 

@@ -53,6 +53,11 @@ func (s *Server) OnData(data []byte) (consumed int) {
 			}
 			end = len(data)
 		}
+		if messageType == pgwire.ReadyForQuery && s.resets {
+			s.pass(data[run:position])
+			run = position
+			s.announceResets()
+		}
 		if head := s.replies.head(); messageType == pgwire.ErrorResponse || head != nil && head.mode == synthesize && answersInTurn(messageType) {
 			s.pass(data[run:position])
 			run = position
@@ -102,9 +107,10 @@ const (
 	verdictNext       verdict = 1 << 5 // follow with the next group of the batch
 )
 
-// recipient is the client that gets what the server says now.
+// recipient is the client that gets what the server says now. While it answers the
+// pool it may have news for the client that holds it.
 func (s *Server) recipient() Client {
-	if g := s.answered(); g != nil {
+	if g := s.answered(); g != nil && !g.own {
 		return g.client
 	}
 	return s.client
@@ -115,7 +121,7 @@ func (s *Server) pass(b []byte) {
 		return
 	}
 	client := s.client
-	if g := s.answered(); g != nil {
+	if g := s.answered(); g != nil && !g.own {
 		client = g.client
 		switch {
 		case client == nil:
@@ -160,6 +166,13 @@ func (s *Server) headVerdict() verdict {
 // receive accounts for one message. body may be cut off when the message is
 // longer than maxWholeBytes.
 func (s *Server) receive(messageType byte, body []byte) verdict {
+	switch head := s.replies.head(); {
+	case head == nil:
+	case head.purpose == purposeInspect:
+		s.inspected(messageType, body)
+	case head.purpose == purposeSettings && messageType == pgwire.DataRow:
+		s.learnShown(body)
+	}
 	switch messageType {
 	case pgwire.DataRow, pgwire.CopyData:
 		s.substantial = true
@@ -339,6 +352,8 @@ func (s *Server) groupDone(head reply, g *group) {
 	switch head.purpose {
 	case purposeSettings:
 		s.settingsDone(refusal)
+	case purposeInspect:
+		s.inspectionDone(refusal)
 	case purposeProbe:
 		s.uncertain, s.probing, s.probeAnswered = false, false, false
 	case purposeBegin:
@@ -362,21 +377,34 @@ func (s *Server) groupDone(head reply, g *group) {
 	switch {
 	case head.purpose == purposeSettings, head.purpose == purposeBegin && refusal != nil:
 		s.client.OnSettings(refusal)
-	case head.purpose == purposeProbe:
+	case head.purpose == purposeProbe, head.purpose == purposeInspect, head.purpose == purposeRestore:
 		s.client.OnServerDrain()
 	case head.purpose != purposeClient:
 	case g.again != AgainNot && s.txStatus == pgwire.TxIdle:
 		s.pool.stats.GroupsRunAgain++
 		s.client.OnRunAgain(g.request, g.again)
 	default:
+		s.unverified = s.unverified || s.suspect()
 		s.client.OnGroupEnd(s.txStatus)
 	}
 	if s.client == nil || s.lease != lease {
 		return // it was released, and perhaps lent again
 	}
 	s.throttleEnds()
-	if head.purpose == purposeClient || head.purpose == purposeProbe { // else the client has yet to send its group
+	switch head.purpose {
+	case purposeClient, purposeProbe, purposeInspect, purposeRestore: // else the client has yet to send its group
 		s.releaseIfDone()
+	}
+}
+
+// learnShown learns how the server shows the settings that it has been given.
+func (s *Server) learnShown(body []byte) {
+	row, ok := readRow(body)
+	if !ok || len(row) != len(s.switching) {
+		return
+	}
+	for i, given := range s.switching {
+		s.pool.pools.settings.learn(given, string(row[i]))
 	}
 }
 
@@ -401,23 +429,31 @@ func (s *Server) releaseIfDone() {
 		return
 	}
 	s.lease++
-	if s.pool.config.Mode != ModeSession && s.releasable() {
+	if s.pool.config.Mode == ModeSession || s.inspect() {
+		return
+	}
+	if s.pins&StateTemporary == 0 { // else a text may be about a temporary table
+		s.privateMeaning = ""
+	}
+	if s.releasable() {
 		s.Release()
 	}
 }
 
 func (s *Server) releasable() bool {
-	return s.Quiet() && !s.copyIn && !s.pinned && s.unsentBytes == 0
+	return s.Quiet() && !s.copyIn && s.pins == 0 && s.unsentBytes == 0
 }
 
 // cleaned acts on the end of a group that no client awaits any more.
 func (s *Server) cleaned(head reply, refusal *pgwire.Error) {
-	if head.purpose == purposeRollback || head.purpose == purposeDiscard {
+	switch head.purpose {
+	case purposeRollback, purposeDiscard, purposeClean:
 		if refusal != nil {
 			s.close(ReasonResetFailed)
 			return
 		}
 		s.dirty = s.dirty && head.purpose != purposeDiscard
+	default:
 	}
 	switch {
 	case s.groups.count == 0:
@@ -509,7 +545,7 @@ func (s *Server) skipToSync() {
 		case r.kind == ReplyParse:
 			s.prepared.remove(r.statement)
 		case r.kind == ReplyClose:
-			s.prepared.add(r.statement, s.lease)
+			s.prepared.add(r.statement, s.lease, r.meaning)
 		}
 	}
 	for range skipped {
@@ -556,6 +592,19 @@ func (s *Server) statementsDropped(everything bool) {
 	}
 }
 
+// announceResets lets the client's session say, at the end of a group and in front of
+// its ReadyForQuery, what settings that were reset are to the client.
+func (s *Server) announceResets() {
+	g := s.answered()
+	if g == nil || g.own || g.client == nil || s.groups.count > 1 {
+		return
+	}
+	s.resets = false
+	if !s.headHasError {
+		g.client.OnReset()
+	}
+}
+
 // parameterStatus acts on the report of a changed setting. What our own switch of
 // settings causes is not news to the client; what comes while nobody holds the
 // server is a new default.
@@ -568,7 +617,7 @@ func (s *Server) parameterStatus(body []byte) verdict {
 	s.parameters.set(string(name), string(value))
 	head, client := s.replies.head(), s.recipient()
 	switch {
-	case s.discarded, head != nil && head.mode == swallow && head.purpose != purposeRollback:
+	case s.discarded, head != nil && head.mode == swallow && head.purpose != purposeRollback && head.purpose != purposeRestore:
 		return verdictDrop
 	case s.state == stateIdle && s.settings == nil:
 		s.pool.parameters.set(string(name), string(value))
@@ -576,10 +625,14 @@ func (s *Server) parameterStatus(body []byte) verdict {
 	case client == nil:
 		// A client that is gone has changed it, or a rollback has: which settings
 		// the server has is no longer known.
-		s.dirty = s.dirty || s.state == stateResetting
+		if s.state == stateResetting && s.pool.config.Mode != ModeSession {
+			s.suspected |= StateSettings
+		}
 		return verdictDrop
 	}
-	client.OnParameterStatus(name, value)
+	if !client.OnParameterStatus(name, value) {
+		return verdictDrop
+	}
 	return verdictPass
 }
 

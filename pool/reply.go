@@ -50,7 +50,10 @@ const (
 	purposeBegin                   // to begin the transaction that the client has begun
 	purposeProbe                   // to tell which ReadyForQuery is whose
 	purposeRollback                // to end the transaction of a client that is gone
-	purposeDiscard                 // to undo what a session may have left
+	purposeDiscard                 // to undo all that a session may have left
+	purposeClean                   // to undo what a session may have left of some kinds
+	purposeInspect                 // to tell what a session has changed
+	purposeRestore                 // to give back settings of the client that it has reset
 )
 
 // reply is one entry of a server's expected-reply queue.
@@ -70,8 +73,14 @@ type reply struct {
 	// that in which the server prepared the statement.
 	told, epoch uint32
 
-	// statement is what a Parse or Close to the server is about.
+	// statement is what a Parse, Describe or Close to the server is about; meaning is
+	// that under which it is, or was, prepared.
 	statement *Statement
+	meaning   string
+
+	// compared: a Describe is for a comparison with what a client was told of the
+	// statement under that meaning.
+	compared bool
 
 	// copyEnded: the CopyDone or CopyFail of a COPY was sent behind this message,
 	// and before the server said that it awaits data.

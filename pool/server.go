@@ -103,13 +103,22 @@ type Server struct {
 	parameters       parameterList // as reported last
 	settings         *Settings
 	previousSettings *Settings  // in case the switch to settings fails
+	switching        []Setting  // that it is given for the first time: it shows them in its answer
 	unconfirmed      int        // replies to come that tell which statements it has
 	alreadyThere     *Statement // is prepared, though a Close of it was sent
 	describing       int        // replies to come that tell what statements return
 	describeFlushed  bool       // they have been asked for without delay
 	discarded        bool       // the group at the head has ended with DISCARD ALL
-	dirty            bool       // a client may have left state that nothing tracks
-	pinned           bool       // the client keeps the server across transactions
+	privateMeaning   string     // what texts mean here, if that is not what the settings say
+
+	// The state of the session that the settings do not tell.
+	dirty          bool     // the client may do what it likes: nothing is tracked
+	pins           StateSet // what keeps the client on the server
+	suspected      StateSet // what may have changed since the last inspection
+	suspectedNames []string // settings, likewise
+	resets         bool     // a group under way may reset settings
+	unverified     bool     // a group that may have changed something has been answered
+	inspection     inspection
 
 	// Cancel requests.
 	cancelInFlight bool
@@ -162,7 +171,7 @@ func (s *Server) Release() {
 
 func (s *Server) endLease() {
 	s.client = nil
-	s.pinned, s.throttled = false, false
+	s.throttled, s.resets, s.unverified, s.privateMeaning = false, false, false, ""
 	if s.served {
 		s.pool.stats.TransactionCount++
 		s.pool.stats.TransactionTime += s.pool.now() - s.leasedAt
@@ -244,11 +253,7 @@ func (s *Server) recycle() {
 	case clean:
 		s.setState(stateResetting)
 		s.pool.loop.SetTimer(&s.timer, s.pool.now()+resetTimeout)
-		if s.txStatus != pgwire.TxIdle {
-			s.inject("ROLLBACK", purposeRollback)
-		} else {
-			s.inject("DISCARD ALL", purposeDiscard)
-		}
+		s.clean()
 	case hold:
 		s.setState(stateCanceling)
 		s.pool.loop.SetTimer(&s.timer, s.pool.now()+resetTimeout)
@@ -280,7 +285,7 @@ func (s *Server) disposition() (action, CloseReason) {
 		return hold, 0
 	case s.txStatus != pgwire.TxIdle && !mutantReuseOpen:
 		return clean, 0
-	case s.dirty:
+	case s.dirty, s.remains() != 0:
 		return clean, 0
 	case s.expired(s.pool.now()):
 		return discard, ReasonLifetime

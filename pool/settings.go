@@ -27,15 +27,18 @@ type Settings struct {
 	reported []Setting
 }
 
-// changesMeaning reports whether a text may be accepted as another statement when
+// ChangesMeaning reports whether a text may be accepted as another statement when
 // the parameter has another value: which objects it names, or how it is read.
-func changesMeaning(name string) bool {
+func ChangesMeaning(name string) bool {
 	switch name {
 	case "search_path", "role", "session_authorization", "standard_conforming_strings", "transform_null_equals", "xmloption":
 		return true
 	}
 	return strings.Contains(name, ".") // an extension's: who knows
 }
+
+// Meaning tells apart the settings under which a text means something else.
+func (s *Settings) Meaning() string { return s.meaning() }
 
 // meaning returns the class of the settings; settings of one class are alike to a
 // prepared statement.
@@ -64,6 +67,22 @@ func (s *Settings) accept(now, defaults parameterList) {
 	}
 }
 
+// reportedAs returns what a server with the settings reports of a parameter, of which
+// the default is given.
+func (s *Settings) reportedAs(parameter Setting) string {
+	if s != nil {
+		for _, reported := range s.reported {
+			if reported.Name == parameter.Name {
+				return reported.Value
+			}
+		}
+	}
+	if value, ok := s.Value(parameter.Name); ok && !s.accepted { // as a server has reported it
+		return value
+	}
+	return parameter.Value
+}
+
 // Value returns the value of a parameter that the settings contain.
 func (s *Settings) Value(name string) (value string, ok bool) {
 	if s == nil {
@@ -75,6 +94,9 @@ func (s *Settings) Value(name string) (value string, ok bool) {
 	}
 	return s.list[i].Value, true
 }
+
+// All returns the settings, sorted by name.
+func (s *Settings) All() []Setting { return s.all() }
 
 func (s *Settings) all() []Setting {
 	if s == nil {
@@ -88,6 +110,9 @@ func (s *Settings) all() []Setting {
 // client can add on purpose.
 type settingsTable struct {
 	byKey map[string]*Settings
+
+	// shown is how PostgreSQL shows settings that a client has spelled.
+	shown map[Setting]string
 }
 
 // maxSettings bounds the table. Beyond it equal settings are no longer shared,
@@ -113,7 +138,7 @@ func (t *settingsTable) with(base *Settings, changes ...Setting) *Settings {
 	for _, e := range list {
 		entry := e.Name + "\x00" + e.Value + "\x00"
 		key.WriteString(entry)
-		if changesMeaning(e.Name) {
+		if ChangesMeaning(e.Name) {
 			class.WriteString(entry)
 		}
 	}
@@ -130,20 +155,49 @@ func (t *settingsTable) with(base *Settings, changes ...Setting) *Settings {
 	return s
 }
 
+// learn notes how PostgreSQL shows a setting.
+func (t *settingsTable) learn(given Setting, shown string) {
+	if t.shown == nil || len(t.shown) >= maxSettings {
+		t.shown = map[Setting]string{}
+	}
+	t.shown[given] = shown
+}
+
 // appendSwitch appends the SQL that turns a session with settings from into one
-// with settings to. It never depends on settings itself: every value is an escape
-// string of which only plain characters are spelled out.
-func appendSwitch(sql []byte, from, to *Settings) []byte {
+// with settings to, and returns what it sets, in order. It never depends on settings
+// itself: every value is an escape string of which only plain characters are spelled
+// out.
+func appendSwitch(sql []byte, from, to *Settings) ([]byte, []Setting) {
+	// Who the session acts as decides what it may set, so that comes off first and
+	// goes on last.
+	asOther := from.actsAsOther() && from != to
+	if asOther {
+		sql = append(sql, "RESET SESSION AUTHORIZATION;RESET ROLE;"...)
+	}
 	for _, e := range from.all() {
-		if _, ok := to.Value(e.Name); !ok {
+		if _, ok := to.Value(e.Name); !ok && !isIdentity(e.Name) {
 			sql = append(append(append(sql, "RESET "...), resetName(e.Name)...), ';')
 		}
 	}
-	separator := "SELECT "
+	var changes []Setting
 	for _, e := range to.all() {
-		if value, ok := from.Value(e.Name); ok && value == e.Value {
-			continue
+		if value, ok := from.Value(e.Name); (!ok || value != e.Value) && !isIdentity(e.Name) {
+			changes = append(changes, e)
 		}
+	}
+	for _, name := range identities {
+		value, ok := to.Value(name)
+		if current, was := from.Value(name); ok && (asOther || !was || current != value) {
+			changes = append(changes, Setting{name, value})
+		}
+	}
+	return appendSet(sql, changes), changes
+}
+
+// appendSet appends the SQL that sets settings.
+func appendSet(sql []byte, changes []Setting) []byte {
+	separator := "SELECT "
+	for _, e := range changes {
 		sql = append(append(sql, separator...), "pg_catalog.set_config("...)
 		sql = appendLiteral(sql, e.Name)
 		sql = append(sql, ',')
@@ -152,6 +206,20 @@ func appendSwitch(sql []byte, from, to *Settings) []byte {
 		separator = ","
 	}
 	return sql
+}
+
+// identities are the settings that say whom the session acts as, in the order in
+// which they can be set.
+var identities = [...]string{"session_authorization", "role"}
+
+func isIdentity(name string) bool { return slices.Contains(identities[:], name) }
+
+// actsAsOther reports whether a session with the settings acts as somebody else than
+// who has logged in.
+func (s *Settings) actsAsOther() bool {
+	_, authorization := s.Value("session_authorization")
+	_, role := s.Value("role")
+	return authorization || role
 }
 
 // resetName quotes the name of an extension's parameter: a part of it may be a

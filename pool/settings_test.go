@@ -58,7 +58,7 @@ func TestSettingsTableIsBounded(t *testing.T) {
 	if a == b {
 		t.Error("a full table still interns")
 	}
-	if sql := appendSwitch(nil, a, b); len(sql) != 0 {
+	if sql, _ := appendSwitch(nil, a, b); len(sql) != 0 {
 		t.Errorf("equal settings are switched by %q", sql)
 	}
 }
@@ -88,7 +88,7 @@ func TestSwitch(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := string(appendSwitch(nil, test.from, test.to)); got != test.want {
+			if got, _ := appendSwitch(nil, test.from, test.to); string(got) != test.want {
 				t.Errorf("switch by %s, want %s", got, test.want)
 			}
 		})

@@ -27,6 +27,10 @@ type Statement struct {
 	// at it.
 	Class uint8
 
+	// Effects is what running it may do to the session, if Class says that it has
+	// been found out.
+	Effects *Effects
+
 	// Timing is how long it takes on a server.
 	Timing Timing
 
@@ -153,6 +157,14 @@ type preparedStatement struct {
 	statement *Statement
 	lease     uint64
 	epoch     uint32 // of the statement when it was prepared
+	meaning   string // of the settings when it was prepared
+
+	// comparedWith is the meaning under which a client was told what the statement
+	// returns, if it was compared with that, and differs whether it returns something
+	// else here.
+	compared     bool
+	comparedWith string
+	differs      bool
 }
 
 func newPreparedSet(maxCount int) preparedSet {
@@ -166,17 +178,18 @@ func newPreparedSet(maxCount int) preparedSet {
 }
 
 // use marks s as used by the lease and reports whether the server has it as it is
-// now.
-func (p *preparedSet) use(s *Statement, lease uint64) bool {
+// now, prepared under settings with that meaning.
+func (p *preparedSet) use(s *Statement, lease uint64, meaning string) bool {
 	known, ok := p.lru.Get(s.ID)
 	switch {
 	case !ok:
 		return false
-	case known.epoch != s.Epoch:
+	case known.epoch != s.Epoch, known.meaning != meaning:
 		p.markStale(s)
 		return false
 	case known.lease != lease:
-		p.lru.Add(s.ID, preparedStatement{s, lease, known.epoch})
+		known.lease = lease
+		p.lru.Add(s.ID, known)
 	}
 	return true
 }
@@ -187,8 +200,35 @@ func (p *preparedSet) epoch(s *Statement) uint32 {
 	return known.epoch
 }
 
-func (p *preparedSet) add(s *Statement, lease uint64) {
-	p.lru.Add(s.ID, preparedStatement{s, lease, s.Epoch})
+// meaning returns that under which the server prepared s.
+func (p *preparedSet) meaning(s *Statement) string {
+	known, _ := p.lru.Peek(s.ID)
+	return known.meaning
+}
+
+func (p *preparedSet) add(s *Statement, lease uint64, meaning string) {
+	p.lru.Add(s.ID, preparedStatement{statement: s, lease: lease, epoch: s.Epoch, meaning: meaning})
+}
+
+// compare notes that the server's s is compared with what it returns under another
+// meaning; it reports false if it has been.
+func (p *preparedSet) compare(s *Statement, meaning string) bool {
+	known, ok := p.lru.Peek(s.ID)
+	if !ok || known.compared && known.comparedWith == meaning {
+		return false
+	}
+	known.compared, known.comparedWith, known.differs = true, meaning, false
+	p.lru.Add(s.ID, known)
+	return true
+}
+
+// differ notes that the server's s returns something else than what it was compared
+// with.
+func (p *preparedSet) differ(s *Statement) {
+	if known, ok := p.lru.Peek(s.ID); ok {
+		known.differs = true
+		p.lru.Add(s.ID, known)
+	}
 }
 
 // markStale notes that the server has to forget s before it prepares it again.

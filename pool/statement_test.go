@@ -103,12 +103,12 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 		if e := p.evictable(1); e != nil {
 			t.Fatalf("evicts %d before the set is full", e.ID)
 		}
-		p.add(s, 1)
+		p.add(s, 1, "")
 	}
 	if e := p.evictable(1); e != nil {
 		t.Errorf("evicts %d, which the lease has used", e.ID)
 	}
-	if !p.use(statements[0], 2) || p.use(statements[5], 2) {
+	if !p.use(statements[0], 2, "") || p.use(statements[5], 2, "") {
 		t.Error("the set does not know what it holds")
 	}
 	// The second lease may evict 1 and 2, in that order, and not 0.
@@ -118,12 +118,12 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 			t.Fatalf("evicts %v, want %v", e, want)
 		}
 		p.remove(e)
-		p.add(statements[want.ID+2], 2)
+		p.add(statements[want.ID+2], 2, "")
 	}
 	if e := p.evictable(2); e != nil {
 		t.Errorf("evicts %d, which the lease has used", e.ID)
 	}
-	p.add(statements[5], 2) // beyond max, since the lease needs it
+	p.add(statements[5], 2, "") // beyond max, since the lease needs it
 	evicted := 0
 	for e := p.evictable(3); e != nil; e = p.evictable(3) {
 		p.remove(e)
@@ -133,7 +133,7 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 		t.Errorf("the next lease evicts %d and leaves %d, want 2 and 2", evicted, p.lru.Len())
 	}
 	p.clear()
-	if p.use(statements[0], 3) {
+	if p.use(statements[0], 3, "") {
 		t.Error("clear leaves statements")
 	}
 }
@@ -144,7 +144,7 @@ func TestPreparedSetWithoutRoom(t *testing.T) {
 		t.Errorf("evicts %v from an empty set", e)
 	}
 	s := &Statement{ID: 1}
-	p.add(s, 1)
+	p.add(s, 1, "")
 	if e := p.evictable(1); e != nil {
 		t.Error("evicts what the lease has used")
 	}

@@ -46,6 +46,7 @@ type Stats struct {
 	ParseCount       uint64 // Parse messages from clients
 	ServerParseCount uint64 // Parse messages to servers
 	BindCount        uint64
+	Inspections      uint64 // questions to servers about the state of a session
 
 	// ServersClosed counts closed servers by reason.
 	ServersClosed map[string]uint64

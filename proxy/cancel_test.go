@@ -147,7 +147,7 @@ func TestCancelForAClientThatIsGone(t *testing.T) {
 		t.Errorf("cancel requests for %v", f.pg.CancelPIDs)
 	}
 	f.checkIdle()
-	if got := f.server().Executed; got[len(got)-1] != "ROLLBACK" {
+	if got := f.server().Executed; !slices.Contains(got, "ROLLBACK") {
 		t.Errorf("executed %q", got)
 	}
 }

@@ -41,6 +41,10 @@ const (
 	tokenGroupBy // the second word of it
 	tokenRollup  // behind GROUP BY and with a parenthesis behind it, is not the call of a function
 	tokenCatalog // the schema of the functions that PostgreSQL brings
+
+	// For effectsOf only.
+	tokenHarmless // with a parenthesis behind it, is the call of a function that changes no session
+	tokenState    // so, but of one that does
 )
 
 // lexer splits the text of a query into tokens as PostgreSQL does. With nothing
@@ -48,6 +52,10 @@ const (
 // See https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 type lexer struct {
 	text []byte
+
+	// standardStrings: a backslash in a string is nothing special. Otherwise it is not
+	// known whether it is.
+	standardStrings bool
 
 	start, at int // where the token that next has just returned begins and ends
 
@@ -238,7 +246,7 @@ func (l *lexer) closing(at int, quote byte) (end int, ok bool) {
 // goes on in another line, that is a string of its own here.
 func (l *lexer) plainString(begin int) token {
 	end, ok := l.closing(begin, '\'')
-	if !ok || bytes.IndexByte(l.text[begin:end], '\\') >= 0 {
+	if !ok || !l.standardStrings && bytes.IndexByte(l.text[begin:end], '\\') >= 0 {
 		return tokenForbidden
 	}
 	l.at = end + 1

@@ -12,7 +12,7 @@ var wordTokens = makeWordTable()
 
 // wordTable finds words by their hash, or behind where that points. It is several
 // times as fast as a map, whose hash function is made for more than some letters.
-type wordTable [1 << 10]struct {
+type wordTable [1 << 11]struct {
 	word  string
 	token token
 }
@@ -72,6 +72,8 @@ func makeWordTable() *wordTable {
 		{"by", tokenBy},
 		{"cube rollup", tokenRollup},
 		{"pg_catalog", tokenCatalog},
+		{harmlessNames, tokenHarmless},
+		{stateNames, tokenState},
 	} {
 		for word := range strings.FieldsSeq(group.words) {
 			table.add(word, group.token)
@@ -165,6 +167,28 @@ const functionNames = `
 	pg_get_indexdef pg_get_partkeydef pg_get_ruledef pg_get_serial_sequence pg_get_triggerdef pg_get_userbyid
 	pg_has_role pg_size_bytes pg_size_pretty pg_table_is_visible pg_type_is_visible pg_typeof
 	shobj_description to_regclass to_regtype version`
+
+// harmlessNames are functions of pg_catalog besides functionNames that leave a session
+// as it is.
+const harmlessNames = `
+	clock_timestamp current_schema current_schemas current_setting gen_random_uuid inet_client_addr inet_client_port inet_server_addr inet_server_port
+	lo_close lo_creat lo_create lo_export lo_from_bytea lo_get lo_import lo_lseek lo_lseek64 lo_open lo_put lo_tell
+	lo_tell64 lo_truncate lo_truncate64 lo_unlink loread lowrite
+	pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_backend_pid pg_blocking_pids pg_cancel_backend
+	pg_conf_load_time pg_current_snapshot pg_current_wal_insert_lsn pg_current_wal_lsn pg_current_xact_id
+	pg_current_xact_id_if_assigned pg_database_size pg_get_viewdef pg_indexes_size pg_is_in_recovery
+	pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_my_temp_schema pg_notify pg_notification_queue_usage
+	pg_postmaster_start_time pg_relation_filenode pg_relation_size pg_sleep pg_sleep_for pg_sleep_until pg_snapshot_xmin
+	pg_stat_get_activity pg_table_size pg_tablespace_size pg_terminate_backend pg_total_relation_size
+	pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_visible_in_snapshot pg_wal_lsn_diff pg_xact_status
+	random row_security_active timeofday to_regnamespace to_regproc to_regrole txid_current txid_current_if_assigned
+	txid_current_snapshot txid_status xmlagg`
+
+// stateNames are functions of pg_catalog that change a session or tell of it.
+const stateNames = `
+	set_config setseed nextval setval currval lastval
+	pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
+	pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all`
 
 // byteKind is what a byte is at the beginning of a token.
 type byteKind uint8

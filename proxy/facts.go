@@ -34,6 +34,7 @@ func (s *session) facts(statement *pool.Statement) uint8 {
 		if dropsStatements(text) {
 			statement.Class |= factDrops
 		}
+		statement.Effects = effectsOf(text, encodingSafe, true)
 	}
 	return statement.Class
 }
@@ -167,13 +168,14 @@ func (p *Proxy) intern(text []byte) string {
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
 func (s *session) query(body []byte) {
 	s.dropUnnamed()
+	s.affect(s.effectsOf(body))
 	s.discarding = s.discarding || dropsStatements(body)
 }
 
 func (s *session) dropUnnamed() {
 	if s.statements.unnamed.statement != nil || s.statements.long {
 		s.statements.dropUnnamed(s.pool.Registry())
-		s.server.Pin(false)
+		s.server.PinLongStatement(false)
 	}
 }
 

@@ -71,7 +71,9 @@ func (s *session) examine(group []byte) (work groupWork, shareable bool) {
 			var rest []byte
 			portal, rest, _ = pgwire.CString(body)
 			name, _, _ := pgwire.CString(rest)
-			work.statement = s.statements.get(name)
+			named := s.statements.lookup(name)
+			work.statement = named.statement
+			plain = plain && (named.described == 0 || named.meaning == s.settings.Meaning())
 			if hasParse && string(parsedName) == string(name) {
 				work.statement = parsed
 			}
@@ -252,8 +254,8 @@ func (s *session) cancelShared() {
 }
 
 // OnDescribed implements pool.Client.
-func (s *session) OnDescribed(statement *pool.Statement, told, epoch uint32) {
-	s.statements.told(statement, told, epoch)
+func (s *session) OnDescribed(statement *pool.Statement, told, epoch uint32, meaning string) {
+	s.statements.told(statement, told, epoch, meaning)
 }
 
 // StatementName implements pool.Client.

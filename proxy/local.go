@@ -307,7 +307,7 @@ func (l *localGroup) apply() {
 	}
 	for _, name := range l.described[:l.describedCount] {
 		if s.statements.get(name) != nil {
-			s.statements.describe(name)
+			s.statements.describe(name, s.settings.Meaning())
 		}
 	}
 	s.statements.settle(registry)

@@ -21,8 +21,11 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 		return s.drop(b, size)
 	}
 	if server.BetweenGroups() && messageType != pgwire.CopyData && messageType != pgwire.CopyDone && messageType != pgwire.CopyFail {
-		if s.statements.unsettled() || server.Unconfirmed() || s.discarding || server.Contended() && server.TxStatus() == pgwire.TxIdle {
+		if s.statements.unsettled() || server.Unconfirmed() || s.discarding || s.changes.resetNow || server.Contended() && server.TxStatus() == pgwire.TxIdle {
 			return 0
+		}
+		if server.Quiet() && server.TxStatus() == pgwire.TxIdle {
+			server.Adopt(s.settings) // other than the server's if some were reset
 		}
 	}
 	if server.CopyIn() && !belongsInCopy(messageType) {
@@ -62,6 +65,7 @@ func (s *session) send(message []byte, messageType byte) {
 			server.Query(message)
 		}
 	case pgwire.FunctionCall:
+		s.affect(calledEffects(body))
 		server.Forward(message)
 		server.Expect(pool.ReplyFunctionCall)
 	case pgwire.Parse:
@@ -102,9 +106,13 @@ func (s *session) relayPart(b []byte, messageType byte, size int) int {
 	server, body := s.server, b[pgwire.HeaderBytes:]
 	switch messageType {
 	case pgwire.Query:
+		s.affect(anyEffects)
+		s.changes.scanned = nil
+		s.scan(body)
 		server.Forward(b)
 		server.Expect(pool.ReplyQuery)
 	case pgwire.FunctionCall:
+		s.affect(calledEffects(body))
 		server.Forward(b)
 		server.Expect(pool.ReplyFunctionCall)
 	case pgwire.CopyData:
@@ -118,7 +126,7 @@ func (s *session) relayPart(b []byte, messageType byte, size int) int {
 			return s.drop(b, size)
 		}
 	}
-	s.streamBytes, s.streamDropped = size-len(b), false
+	s.streamBytes, s.streamDropped, s.streamQuery = size-len(b), false, messageType == pgwire.Query
 	server.Unsent(messageType, s.streamBytes)
 	return len(b)
 }
@@ -170,24 +178,35 @@ func (s *session) OnReply(b []byte) {
 }
 
 // OnParameterStatus implements pool.Client: the client has set a parameter that
-// PostgreSQL reports.
-func (s *session) OnParameterStatus(name, value []byte) {
+// PostgreSQL reports. One that was reset is the client's own, of its login.
+func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 	if s.server == nil || !pool.Settable(string(name)) {
-		return
+		return true
 	}
-	s.settings = s.pool.Settings(s.settings, pool.Setting{Name: string(name), Value: string(value)})
-	s.server.SettingsChanged(s.settings)
+	now := pool.Setting{Name: string(name), Value: string(value)}
+	if !s.changes.resetNow || !s.changes.resets(now.Name) {
+		s.settings = s.pool.Settings(s.settings, now)
+		s.server.SettingsChanged(s.settings)
+		return true
+	}
+	if login, ok := s.login.Value(now.Name); ok {
+		now.Value = login
+	}
+	before := s.settings
+	s.settings = s.pool.Settings(s.settings, now)
+	s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
+	return false
 }
 
 // OnDiscard implements pool.Client.
 func (s *session) OnDiscard(everything bool) {
 	s.statements.drop(s.pool.Registry())
 	if s.server != nil {
-		s.server.Pin(false)
+		s.server.PinLongStatement(false)
 	}
 	if everything && s.settings != s.login {
+		s.conn.Write(s.pool.AppendChanges(nil, s.settings, s.login))
 		s.settings = s.login
-		s.conn.Write(s.pool.AppendWelcome(nil, s.login))
 	}
 }
 
@@ -199,7 +218,7 @@ func (s *session) OnGroupError(lowestTag uint32, parseFailed bool) {
 		s.statements.dropUnnamed(s.pool.Registry())
 	}
 	if s.server != nil {
-		s.server.Pin(s.statements.long)
+		s.server.PinLongStatement(s.statements.long)
 	}
 }
 
@@ -210,6 +229,7 @@ func (s *session) OnGroupEnd(status pgwire.TxStatus) {
 	s.activeAt = s.proxy.loop.Now()
 	s.transaction.settle()
 	s.settle()
+	s.restoreResets(status)
 	switch {
 	case status != pgwire.TxIdle && s.pool.Mode() == pool.ModeStatement:
 		s.fatal(endPoolMode, fatalf(pgwire.FeatureNotSupported, "transaction blocks are not allowed in statement pooling mode"))
@@ -261,7 +281,7 @@ func (s *session) OnServerLost(loss pool.Loss) {
 		s.conn.Abort() // an error in the middle of a message would be read as part of it
 		s.end(endServerLost, loss.Cause.Message)
 		return
-	case loss.InTransaction, s.transaction.open(), s.pool.Mode() == pool.ModeSession:
+	case loss.InTransaction, loss.State, s.transaction.open(), s.pool.Mode() == pool.ModeSession:
 		s.fatal(endServerLost, loss.Cause)
 		return
 	}
@@ -303,9 +323,6 @@ func (s *session) settle() {
 		return
 	}
 	s.statements.settle(s.pool.Registry())
-	if s.discarding && s.pool.Mode() == pool.ModeSession {
-		s.server.Adopt(s.settings) // in the other modes the next lease does
-	}
 	s.discarding = false
 }
 

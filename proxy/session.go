@@ -65,13 +65,15 @@ type session struct {
 	scannedBytes  int           // of the unconsumed input, known not to complete a group
 	streamBytes   int           // to come of a message that is sent on, or dropped, in parts
 	streamDropped bool          // whether it is dropped
+	streamQuery   bool          // whether it is a query
 	refusal       *pgwire.Error // the answer to the group at hand
 	skipToSync    bool          // the group at hand has been answered with an error
 	again         []byte        // a group to be run again, before the client's further input
 	runs          int           // how often it has been run
 	alone         bool          // it is not to share a server
-	discarding    bool          // a query under way may drop the prepared statements
-	goodbye       bool          // the client has said Terminate behind input that has to wait
+	changes       sessionChanges
+	discarding    bool // a query under way may drop the prepared statements
+	goodbye       bool // the client has said Terminate behind input that has to wait
 
 	statements statementNames
 
@@ -355,6 +357,9 @@ func (s *session) stream(b []byte) int {
 		return 0
 	}
 	s.streamBytes -= n
+	if s.streamQuery {
+		s.scan(b[:n])
+	}
 	s.server.ForwardRest(b[:n])
 	return n
 }

@@ -175,12 +175,14 @@ func readStartup(parameters []pgwire.Parameter) (startupRequest, *pgwire.Error) 
 			request.settings = append(request.settings, pool.Setting{Name: name, Value: value})
 		}
 	}
+	var optional []pool.Setting
 	err := pgwire.ParseOptions(options, func(name, value string) {
-		request.settings = append(request.settings, pool.Setting{Name: name, Value: value})
+		optional = append(optional, pool.Setting{Name: name, Value: value})
 	})
 	if err != nil {
 		return request, fatalf(pgwire.FeatureNotSupported, "%v", err)
 	}
+	request.settings = append(optional, request.settings...) // which PostgreSQL sets last
 	for _, setting := range request.settings {
 		if !pool.ValidSettingName(setting.Name) {
 			return request, fatalf(pgwire.UndefinedObject, "unrecognized configuration parameter %q", setting.Name)

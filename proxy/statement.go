@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/billproxy/billproxy/pool"
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -30,6 +32,9 @@ type namedStatement struct {
 	// described is the statement's epoch when the client was last told what the
 	// statement returns, 0 if it was not.
 	described uint32
+
+	// meaning is that of the settings at that time.
+	meaning string
 }
 
 // statementChange is one change that is not certain yet. Its tag is its position
@@ -68,19 +73,19 @@ func (n *statementNames) put(name string, statement namedStatement) {
 }
 
 // describe notes that the client is told what the statement returns.
-func (n *statementNames) describe(name []byte) {
+func (n *statementNames) describe(name []byte, meaning string) {
 	if len(name) == 0 {
-		n.unnamed.described = n.unnamed.statement.Epoch
+		n.unnamed.described, n.unnamed.meaning = n.unnamed.statement.Epoch, meaning
 		return
 	}
 	named := n.named[string(name)]
-	named.described = named.statement.Epoch
+	named.described, named.meaning = named.statement.Epoch, meaning
 	n.named[string(name)] = named
 }
 
 // told notes that the Describe with that number has been answered, with
-// what the statement returned in that epoch.
-func (n *statementNames) told(statement *pool.Statement, number, epoch uint32) {
+// what the statement returned in that epoch under settings with that meaning.
+func (n *statementNames) told(statement *pool.Statement, number, epoch uint32, meaning string) {
 	if number == 0 || int(number) > len(n.recent) {
 		return
 	}
@@ -88,9 +93,9 @@ func (n *statementNames) told(statement *pool.Statement, number, epoch uint32) {
 	switch named := n.lookup([]byte(name)); {
 	case named.statement != statement: // the name stands for another by now
 	case name == "":
-		n.unnamed.described = epoch
+		n.unnamed.described, n.unnamed.meaning = epoch, meaning
 	default:
-		named.described = epoch
+		named.described, named.meaning = epoch, meaning
 		n.named[name] = named
 	}
 }
@@ -199,13 +204,17 @@ func (s *session) parse(body []byte) {
 		s.failGroup(errorf(pgwire.ProtocolViolation, "invalid string in message"))
 		return
 	}
+	if s.server.TxStatus() == pgwire.TxFailed && !s.endsFailedTransaction(definition) {
+		s.failGroup(errTransactionAborted)
+		return
+	}
 	if len(name) > 0 && s.statements.get(name) != nil {
 		s.failGroup(errorf(pgwire.DuplicateStatement, "prepared statement \"%s\" already exists", name))
 		return
 	}
 	if s.statements.long && len(name) == 0 {
 		s.statements.long = false
-		s.server.Pin(false)
+		s.server.PinLongStatement(false)
 	}
 	// A client that prepares the same text again and again changes nothing.
 	if current := s.statements.unnamed.statement; len(name) == 0 && current != nil && current.Body == string(definition) {
@@ -214,6 +223,18 @@ func (s *session) parse(body []byte) {
 	}
 	statement := s.pool.Registry().Reference(definition)
 	s.server.Parse(statement, s.statements.set(name, statement))
+}
+
+// endsFailedTransaction reports whether PostgreSQL takes a statement in a transaction
+// that has failed.
+func (s *session) endsFailedTransaction(definition []byte) bool {
+	text, _, _ := pgwire.CString(definition)
+	switch s.classOf(text) {
+	case classCommit, classRollback, classEmpty:
+		return true
+	default:
+		return bytes.Contains(bytes.ToLower(text), []byte("rollback")) // TO SAVEPOINT, AND CHAIN, PREPARED
+	}
 }
 
 // parseLong acts on the beginning of a Parse that is too long to be kept, and
@@ -228,7 +249,7 @@ func (s *session) parseLong(body []byte, bodyBytes int) bool {
 	s.statements.dropUnnamed(s.pool.Registry())
 	tag := s.statements.set(nil, nil)
 	s.statements.long = true
-	s.server.Pin(true)
+	s.server.PinLongStatement(true)
 	s.server.ParseUnnamed(definition, bodyBytes-1, tag)
 	return true
 }
@@ -250,15 +271,17 @@ func (s *session) bind(body []byte, bodyBytes int) bool {
 			s.failGroup(e)
 			return false
 		}
+		s.affect(executeEffects)
 		s.server.Forward(pgwire.AppendHeader(nil, pgwire.Bind, bodyBytes))
 		s.server.Forward(body)
 		s.server.Expect(pool.ReplyBind)
 		return true
 	}
-	if named.described != 0 && named.described < named.statement.Epoch {
+	if named.described != 0 && (named.described < named.statement.Epoch || s.server.Differs(named.statement, named.meaning)) {
 		s.failGroup(errPlanChanged)
 		return false
 	}
+	s.affectBound(named.statement, rest)
 	s.server.Bind(portal, named.statement, rest, bodyBytes-(len(body)-len(rest)))
 	return true
 }
@@ -276,7 +299,7 @@ func (s *session) statementReady(b []byte) bool {
 		return true
 	}
 	named := s.statements.lookup(name)
-	return named.described == 0 || s.server.Ready(named.statement)
+	return named.described == 0 || s.server.Ready(named.statement, named.meaning)
 }
 
 // describeOrClose acts on a Describe or Close message.
@@ -303,7 +326,7 @@ func (s *session) describeOrClose(message []byte, messageType byte) {
 		s.server.DescribeStatement(statement, uint32(len(s.statements.recent)))
 	case messageType == pgwire.Close && len(name) == 0 && s.statements.long:
 		s.statements.long = false
-		s.server.Pin(false)
+		s.server.PinLongStatement(false)
 		s.server.Forward(message)
 		s.server.Expect(kind)
 	case messageType == pgwire.Close && pool.ReservedName(name):

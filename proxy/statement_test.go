@@ -110,7 +110,7 @@ func TestDescribed(t *testing.T) {
 	if n.describedBefore(s, 9) {
 		t.Error("described before it was")
 	}
-	n.describe([]byte("a"))
+	n.describe([]byte("a"), "")
 	if n.describedBefore(s, s.Epoch) || !n.describedBefore(s, s.Epoch+1) {
 		t.Error("what the client knows of a named statement is wrong")
 	}
@@ -118,17 +118,17 @@ func TestDescribed(t *testing.T) {
 	if n.describedBefore(s, s.Epoch+1) {
 		t.Error("described by a name that is gone")
 	}
-	n.describe(nil)
+	n.describe(nil, "")
 	if !n.describedBefore(s, s.Epoch+1) {
 		t.Error("what the client knows of the unnamed statement is wrong")
 	}
 	s.Epoch++
-	n.told(s, 1, s.Epoch)
+	n.told(s, 1, s.Epoch, "")
 	if !n.describedBefore(s, s.Epoch) {
 		t.Error("the client is taken to have been told without a Describe")
 	}
 	n.recent = []string{""} // a Describe is under way
-	n.told(s, 1, s.Epoch)
+	n.told(s, 1, s.Epoch, "")
 	if n.describedBefore(s, s.Epoch) {
 		t.Error("the client has been told again")
 	}

@@ -199,6 +199,10 @@ func (s *Session) execute(text string) (ok bool) {
 	case "copy":
 		return s.copy(argument)
 	case "discard", "DISCARD":
+		if argument == "TEMP" || argument == "SEQUENCES" {
+			s.clean(text)
+			break
+		}
 		s.begin()
 		s.Reply("C|DISCARD ALL")
 	case "deallocate":
@@ -206,6 +210,8 @@ func (s *Session) execute(text string) (ok bool) {
 		s.Reply("C|DEALLOCATE ALL")
 	case "RESET", "SELECT":
 		return s.switchSettings(text)
+	case "CLOSE", "UNLISTEN", "DEALLOCATE":
+		s.clean(text)
 	case "":
 		s.Reply("I")
 	default:
@@ -270,10 +276,14 @@ func (s *Session) copy(direction string) bool {
 	}
 }
 
+// defaultSettings are those of a session that has changed none.
+var defaultSettings = map[string]string{"timezone": "Etc/UTC", "application_name": ""}
+
 // begin makes the session as it is after login.
 func (s *Session) begin() {
 	s.statements, s.portals = map[string]statement{}, map[string]string{}
-	s.settings = map[string]string{"timezone": "Etc/UTC", "application_name": ""}
+	s.settings = maps.Clone(defaultSettings)
+	s.State = map[string]int{}
 	if s.reported == nil {
 		s.reported = maps.Clone(s.settings)
 	}

@@ -2,6 +2,7 @@ package pooltest
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -32,6 +33,13 @@ type Session struct {
 	// ran.
 	Received []string
 	Executed []string
+
+	// Inspected counts the inspections, which are in neither.
+	Inspected int
+
+	// State counts what the session has of each kind: "temporary", "listen", "lock",
+	// "cursor", "prepared".
+	State map[string]int
 
 	// Refuse is a text that is refused, because the server only reads.
 	Refuse string
@@ -115,7 +123,11 @@ func (s *Session) work() {
 		}
 		m := s.input[:size]
 		word := FrontendWords(m)[0]
-		s.Received = append(s.Received, word)
+		if isInspection(word) {
+			s.Inspected++
+		} else {
+			s.Received = append(s.Received, word)
+		}
 		s.handle(m[0], m[5:], strings.Split(word, "|"))
 		s.input = s.input[size:]
 	}
@@ -180,6 +192,10 @@ func (s *Session) query(text string) {
 	delete(s.statements, "")
 	delete(s.portals, "")
 	texts := []string{text}
+	if isInspection("Q|" + text) {
+		s.inspect(text)
+		return
+	}
 	if !strings.Contains(text, "set_config") && !strings.HasPrefix(text, "RESET") {
 		texts = strings.Split(text, ";")
 	}
@@ -337,13 +353,17 @@ func (s *Session) failed() {
 }
 
 var (
-	resetPattern     = regexp.MustCompile(`RESET ([^;]*);`)
+	resetPattern     = regexp.MustCompile(`RESET ([^;]*)`)
 	setConfigPattern = regexp.MustCompile(`set_config\(E'([^']*)',E'([^']*)',false\)`)
 )
 
 // switchSettings runs the statements with which the pool gives a session other
 // settings. The value "bad" is refused.
 func (s *Session) switchSettings(text string) bool {
+	if strings.Contains(text, "pg_advisory_unlock_all") {
+		s.clean(text)
+		return true
+	}
 	saved := s.settings
 	s.settings = map[string]string{}
 	for name, value := range saved {
@@ -351,11 +371,11 @@ func (s *Session) switchSettings(text string) bool {
 	}
 	for _, m := range resetPattern.FindAllStringSubmatch(text, -1) {
 		name := strings.ReplaceAll(m[1], `"`, "")
-		switch name {
-		case "timezone":
-			s.settings[name] = "Etc/UTC"
-		case "application_name":
-			s.settings[name] = ""
+		switch value, ok := defaultSettings[name]; {
+		case ok:
+			s.settings[name] = value
+		case name == "ALL":
+			s.settings = maps.Clone(defaultSettings)
 		default:
 			delete(s.settings, name)
 		}

@@ -45,6 +45,9 @@ type Backend struct {
 	portals    map[string]*portal
 	settings   []backendSetting
 	saved      []backendSetting // as of the beginning of the transaction, if one is open
+	held       held
+	savedHeld  held // likewise
+	heldBefore held // before the simple query at hand
 
 	// Whom it works for, by the tags of what it executes.
 	groupClient int  // in the sync group at hand, the last one; 0 is nobody
@@ -255,7 +258,7 @@ func (b *Backend) handle(messageType byte, body []byte) {
 
 func (b *Backend) query(body []byte) {
 	text, rest, ok := pgwire.CString(body)
-	b.simple = true
+	b.simple, b.heldBefore = true, b.held
 	if !ok || len(rest) != 0 {
 		b.raise("08P01", "invalid message format")
 		return
@@ -360,6 +363,9 @@ func (b *Backend) fail() {
 
 // restore takes back the settings that the transaction at hand has changed.
 func (b *Backend) restore() {
+	if len(b.saved) > 0 {
+		b.restoreHeld()
+	}
 	for i := range b.saved { // what was reported stays
 		b.settings[i].value = b.saved[i].value
 	}

@@ -52,6 +52,9 @@ type Client struct {
 	everStalled bool
 	misbehaves  bool // sent what no client should
 	setsItself  bool // changes its settings as it goes
+	holds       bool // may have state on its server
+	changed     bool // a group since it last had no answers to come may have changed the session
+	unverified  bool // and whether it has is perhaps not known yet
 }
 
 type clientPhase uint8
@@ -68,6 +71,7 @@ const (
 // group is a sync group: the messages that one ReadyForQuery answers.
 type group struct {
 	simple    bool
+	changes   bool // it may change the session
 	sentAt    time.Duration
 	owed      bool // its end was sent: ReadyForQuery is due
 	copies    bool // the COPY of the group awaits data
@@ -261,6 +265,9 @@ func (c *Client) answered(g *group, status pgwire.TxStatus) {
 	}
 	c.groups = c.groups[1:]
 	g.done, g.copies = true, false
+	if len(c.groups) == 0 && status == pgwire.TxIdle {
+		c.unverified, c.changed = c.changed, false
+	}
 	c.status = status
 	c.world.coverage.Groups++
 	for _, s := range c.twin.backend.settings {

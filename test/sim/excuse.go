@@ -131,7 +131,7 @@ func (c *Client) fatalExcuse(code string) string {
 		if !w.faultSince(faultServer, min(since, c.activeAt-lossEcho)) {
 			return "no server was lost"
 		}
-		if !inTransaction && s.Mode != pool.ModeSession {
+		if !inTransaction && s.Mode != pool.ModeSession && !c.unverified && !c.holds {
 			return "outside a transaction the connection has to stay"
 		}
 		w.coverage.LostInTransaction++

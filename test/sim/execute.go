@@ -65,6 +65,7 @@ func (b *Backend) begin(e *execution) {
 	}
 	if len(b.saved) == 0 { // a transaction begins
 		b.saved = append(b.saved, b.settings...)
+		b.savedHeld = b.held
 		readOnly, _ := b.setting("default_transaction_read_only")
 		b.readOnly = readOnly == "on"
 	}
@@ -284,7 +285,12 @@ func (b *Backend) runCommand(e *execution) {
 			if e.simple {
 				b.emitColumns(s, 0, nil)
 			}
-			b.emit(appendRow(b.buffer(), "set"))
+			var shown []string
+			for _, change := range s.settings {
+				value, _ := b.setting(change.name)
+				shown = append(shown, value)
+			}
+			b.emit(appendRow(b.buffer(), shown...))
 			tag = "SELECT 1"
 		}
 	case kindReset:
@@ -295,6 +301,14 @@ func (b *Backend) runCommand(e *execution) {
 		if tag, ok = b.discard(s.kind); !ok {
 			return
 		}
+	case kindHold, kindRelease, kindClean:
+		var ok bool
+		if tag, ok = b.hold(s, r.tag.Client); !ok {
+			return
+		}
+	case kindInspect:
+		b.emitColumns(s, 0, nil)
+		tag = b.answer(s.inspection)
 	case kindShow:
 		current, ok := b.setting(s.name)
 		if !ok {
@@ -353,8 +367,13 @@ func (b *Backend) discard(kind statementKind) (tag string, ok bool) {
 	if kind != kindResetAll {
 		clear(b.statements)
 	}
-	if kind == kindDiscardAll {
+	switch kind {
+	case kindDiscardAll:
 		clear(b.portals)
+		b.held = held{}
+	case kindDeallocateAll:
+		b.held[heldPrepared] = 0
+	default:
 	}
 	return map[statementKind]string{
 		kindResetAll: "RESET", kindDiscardAll: "DISCARD ALL", kindDeallocateAll: "DEALLOCATE ALL",

@@ -85,6 +85,7 @@ func (w *World) executing(b *Backend, s *statement, r *run) {
 			}
 		}
 	}
+	w.checkHeld(b, tag.Client)
 	if b.database != c.login.database {
 		w.fail("%s of database %q executes %v of a client of %q", b.name, b.database, tag, c.login.database)
 	}

@@ -152,6 +152,8 @@ func (c *Client) send(o *op) {
 	if g == nil {
 		return
 	}
+	g.changes = g.changes || c.setsItself || changesSession(o.message)
+	c.changed, c.unverified = c.changed || g.changes, c.unverified || g.changes
 	if g.sentAt == 0 {
 		g.sentAt = c.world.now
 		c.groups = append(c.groups, g)

@@ -59,7 +59,7 @@ func (c *Client) plan() {
 // middle of a query or between.
 func (c *Client) planEnd() {
 	w := c.world
-	leaves := w.chance(3) || w.scenario.Mode == pool.ModeSession
+	leaves := w.chance(3) || w.scenario.Mode == pool.ModeSession || c.holds
 	if leaves && w.chance(3) {
 		c.await(false)
 		c.simple(c.newGroup(true), c.randomQuery())
@@ -102,7 +102,10 @@ func (c *Client) tag() Tag {
 func (c *Client) special() {
 	w := c.world
 	s := w.scenario
-	switch n := w.random.IntN(3); {
+	switch n := w.random.IntN(4); {
+	case n == 3 && s.State:
+		c.holds = true
+		c.simple(c.newGroup(true), c.randomHeld())
 	case n == 0 && s.ClientDeath: // in the middle of a message
 		whole := pgwire.AppendQuery(nil, c.randomSelect())
 		if w.chance(2) {
@@ -147,7 +150,8 @@ func (c *Client) linger() {
 
 // function is a call in the old way.
 func (c *Client) function() {
-	c.add(c.newGroup(false), pgwire.AppendMessage(nil, pgwire.FunctionCall, []byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0}))
+	const loCreat = 957 // a function that leaves nothing in the session
+	c.add(c.newGroup(false), pgwire.AppendMessage(nil, pgwire.FunctionCall, []byte{0, 0, loCreat >> 8, loCreat & 0xff, 0, 0, 0, 0, 0, 0}))
 	c.ops[len(c.ops)-1].group.simple = true
 }
 

@@ -30,7 +30,7 @@ func (c *Client) randomQuery() string {
 	case n == 7 && c.setsItself && !c.believes.inTransaction:
 		return c.randomSet()
 	case n == 8:
-		return "show application_name"
+		return "show " + []string{"application_name", "geqo", "extra_float_digits"}[w.random.IntN(3)]
 	case n == 9 && !c.believes.inTransaction && w.chance(3):
 		c.believes.named = map[string]int{}
 		return []string{"discard all", "deallocate all"}[w.random.IntN(2)]
@@ -40,7 +40,20 @@ func (c *Client) randomQuery() string {
 	return c.randomSelect()
 }
 
+// randomHeld makes state of the session, or takes it away.
+func (c *Client) randomHeld() string {
+	texts := heldTexts[c.world.random.IntN(int(heldCount))]
+	text := texts.hold
+	if c.world.chance(3) {
+		text = texts.release
+	}
+	return text + " /* tag = '" + c.tag().String() + "' */"
+}
+
 func (c *Client) randomSet() string {
+	if c.world.chance(4) {
+		return []string{"set geqo = off", "set geqo = on", "reset geqo", "set extra_float_digits = 3"}[c.world.random.IntN(4)]
+	}
 	if c.world.chance(3) {
 		return "set DateStyle = '" + []string{"ISO", "SQL", "wrong"}[c.world.random.IntN(3)] + "'"
 	}

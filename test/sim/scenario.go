@@ -61,6 +61,7 @@ type Scenario struct {
 	Timeouts      bool // clients that make the proxy's timeouts strike
 	EarlyShutdown bool
 	Drift         bool // the result types of statements change
+	State         bool // sessions have state that pins them to a server
 }
 
 // classes names the classes of faults that can be left out.
@@ -83,6 +84,7 @@ var classes = map[string]func(*Scenario){
 	"shared":   func(s *Scenario) { s.SharedReads = false },
 	"param":    func(s *Scenario) { s.ParameterizedReads = false },
 	"drift":    func(s *Scenario) { s.Drift = false },
+	"state":    func(s *Scenario) { s.State = false },
 	"mode":     func(s *Scenario) { s.Mode = pool.ModeTransaction },
 }
 
@@ -148,6 +150,7 @@ func newScenario(seed uint64, without string) *Scenario {
 	if one(10) {
 		s.MaxClientConn = 1 + r.IntN(s.Clients)
 	}
+	s.State = one(3)
 	if s.Large {
 		s.SlowReaders = s.SlowReaders || one(2)
 		s.WindowBytes = max(s.WindowBytes, 32<<10)

@@ -48,6 +48,10 @@ const (
 	kindShow
 	kindDiscardAll
 	kindDeallocateAll
+	kindHold
+	kindRelease
+	kindClean
+	kindInspect
 	kindSyntaxError
 )
 
@@ -71,6 +75,8 @@ type statement struct {
 	settings       []setting // of SET and set_config
 	name           string    // of SHOW and RESET; the command tag of BEGIN
 	readOnly       bool      // of BEGIN
+	held           heldKind  // of what is held, released or cleaned
+	inspection     *inspection
 }
 
 // value is a constant, or the parameter that gives it.
@@ -85,7 +91,7 @@ type setting struct{ name, value string }
 
 // returnsRows reports whether a Describe finds columns.
 func (s *statement) returnsRows() bool {
-	return s.kind == kindSelect || s.kind == kindShow || s.kind == kindSetConfig
+	return s.kind == kindSelect || s.kind == kindShow || s.kind == kindSetConfig || s.kind == kindInspect
 }
 
 // endsTransaction reports whether it is accepted in a failed transaction.
@@ -124,6 +130,13 @@ func endOfStatement(text string) int {
 
 func parseStatement(text string) *statement {
 	s := &statement{}
+	if q := parseInspection(text); q != nil {
+		s.kind, s.inspection = kindInspect, q
+		return s
+	}
+	if s := parseHeld(text); s != nil {
+		return s
+	}
 	word, rest, _ := strings.Cut(text, " ")
 	switch strings.ToLower(word) {
 	case "":

@@ -151,6 +151,7 @@ func (t *twin) undo() {
 // interrupt makes the twin's statement fail, as the real one did, where the next
 // expected message has not come.
 func (t *twin) interrupt(reported map[string]string) {
+	t.unhold()
 	b := t.backend
 	status := b.txStatus
 	if head := t.head(); head != nil {
@@ -182,6 +183,7 @@ func (t *twin) adopt(reported map[string]string) {
 // transaction. Of the settings, those count that were reported.
 func (t *twin) lose(reported map[string]string) {
 	t.undo()
+	t.unhold()
 	t.drop()
 	b := t.backend
 	b.txStatus = pgwire.TxIdle

@@ -1,0 +1,140 @@
+package pool
+
+import (
+	"slices"
+	"strings"
+)
+
+// StateSet is a set of kinds of state that a session has on its server and that the
+// end of a transaction leaves there.
+type StateSet uint16
+
+// The kinds of state. Settings move with the client from server to server; all
+// others pin it to the server that has them.
+const (
+	// StateSettings is run-time parameters that PostgreSQL can list.
+	StateSettings StateSet = 1 << iota
+	// StateHiddenSettings is parameters of extensions and applications of which
+	// nobody can tell the names: PostgreSQL does not list them.
+	StateHiddenSettings
+	// StateTemporary is temporary tables and whatever else is in their schema.
+	StateTemporary
+	// StateChannels is what the session listens to.
+	StateChannels
+	// StateLocks is advisory locks that outlive their transaction.
+	StateLocks
+	// StateCursors is cursors WITH HOLD.
+	StateCursors
+	// StatePrepared is statements that were prepared with PREPARE.
+	StatePrepared
+	// StateLibraries is libraries that were loaded with LOAD.
+	StateLibraries
+	// StateSeed is the seed of random().
+	StateSeed
+	// StateSequences is what currval and lastval return.
+	StateSequences
+	// StateLongStatement is an unnamed statement that is too long to be kept.
+	StateLongStatement
+	// StateOther is what only a few functions make and nothing tells of, such as a
+	// temporary replication slot.
+	StateOther
+
+	stateEnd
+)
+
+// StateAny is what a statement may change of which nothing is known but that it names
+// no setting.
+const StateAny = StateSettings | StateTemporary | StateChannels | StateLocks | StateCursors | StatePrepared
+
+var stateNames = map[StateSet]string{
+	StateSettings:       "settings",
+	StateHiddenSettings: "settings that cannot be listed",
+	StateTemporary:      "temporary objects",
+	StateChannels:       "LISTEN",
+	StateLocks:          "advisory locks",
+	StateCursors:        "cursors WITH HOLD",
+	StatePrepared:       "PREPARE",
+	StateLibraries:      "LOAD",
+	StateSeed:           "seed of random()",
+	StateSequences:      "currval and lastval",
+	StateLongStatement:  "long unnamed statement",
+	StateOther:          "other session state",
+}
+
+// Names returns the kinds in words.
+func (s StateSet) Names() []string {
+	var names []string
+	for kind := StateSet(1); kind < stateEnd; kind <<= 1 {
+		if s&kind != 0 {
+			names = append(names, stateNames[kind])
+		}
+	}
+	return names
+}
+
+// String returns the kinds in words, with commas between.
+func (s StateSet) String() string { return strings.Join(s.Names(), ", ") }
+
+// Effects is what a statement may do to its session that outlives its transaction. It
+// is found out from the text and shared by all who run it; nil stands for nothing.
+type Effects struct {
+	// State is the kinds of state that may change. Settings that are in Names only
+	// are not in it.
+	State StateSet
+
+	// Names are the settings that may change, in lower case.
+	Names []string
+
+	// BoundNames are the numbers, from 1, of parameters of the statement that are
+	// names of settings too.
+	BoundNames []int
+
+	// Resets are the settings among Names that may have been given back the value
+	// that they had at login; ResetsAll stands for all settings.
+	Resets    []string
+	ResetsAll bool
+
+	// Meaning: what a text means behind the statement, until the end of its
+	// transaction at least, may be something else than before. MeaningKey, if it is
+	// not empty, tells what.
+	Meaning    bool
+	MeaningKey string
+
+	// Executes: it runs a statement that was prepared with PREPARE.
+	Executes bool
+
+	// Draws: it may call nextval. Asks: it may call currval or lastval.
+	Draws, Asks bool
+}
+
+// Add adds what another statement may do.
+func (e *Effects) Add(other *Effects) {
+	if other == nil {
+		return
+	}
+	e.State |= other.State
+	for _, name := range other.Names {
+		e.AddName(name)
+	}
+	e.BoundNames = append(e.BoundNames, other.BoundNames...)
+	e.Resets = append(e.Resets, other.Resets...)
+	e.ResetsAll = e.ResetsAll || other.ResetsAll
+	switch {
+	case !other.Meaning:
+	case !e.Meaning:
+		e.Meaning, e.MeaningKey = true, other.MeaningKey
+	case e.MeaningKey != "" && other.MeaningKey != "":
+		e.MeaningKey += ";" + other.MeaningKey
+	default:
+		e.MeaningKey = ""
+	}
+	e.Executes = e.Executes || other.Executes
+	e.Draws, e.Asks = e.Draws || other.Draws, e.Asks || other.Asks
+}
+
+// AddName adds a setting that may change.
+func (e *Effects) AddName(name string) {
+	if !slices.Contains(e.Names, name) {
+		e.Names = append(e.Names, name)
+	}
+}

@@ -1,0 +1,239 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
+
+// sessionChanges is what the statements of a lease may have done to the session, as
+// far as the server does not tell of it.
+type sessionChanges struct {
+	// resetNames are the settings that RESET may have given back, resetsAll all of them:
+	// the server's values, where the client is to have those of its login.
+	resetNames []string
+	resetsAll  bool
+
+	// resetNow: one of them is under way, and the next group has to wait until the
+	// client's value has been put in place of the server's.
+	resetNow bool
+
+	// scanned is the end of what has been sent of a query that is sent in parts.
+	scanned []byte
+
+	// prepared is what the statements do that the client has prepared with PREPARE.
+	prepared *pool.Effects
+}
+
+// resets reports whether a setting may have been reset.
+func (c *sessionChanges) resets(name string) bool {
+	return c.resetsAll || slices.Contains(c.resetNames, strings.ToLower(name))
+}
+
+// effectsOf tells what the text of a simple query does.
+func (s *session) effectsOf(body []byte) *pool.Effects {
+	text, _, ok := pgwire.CString(body)
+	if !ok {
+		return anyEffects
+	}
+	return effectsOf(text, s.encoding(), s.standardStrings())
+}
+
+// standardStrings reports whether a backslash in a string means itself.
+func (s *session) standardStrings() bool {
+	value, ok := s.settings.Value("standard_conforming_strings")
+	return !ok || value == "on"
+}
+
+// statementEffects tells what running a prepared statement does.
+func (s *session) statementEffects(statement *pool.Statement) *pool.Effects {
+	if s.encoding() != encodingSafe || !s.standardStrings() {
+		return effectsOf([]byte(statementText(statement)), s.encoding(), s.standardStrings())
+	}
+	s.facts(statement)
+	return statement.Effects
+}
+
+// affect notes what a statement that is sent may do to the session.
+func (s *session) affect(e *pool.Effects) {
+	if e == nil {
+		return
+	}
+	s.server.Affect(e)
+	if s.login != nil && (e.ResetsAll || len(e.Resets) > 0) {
+		s.changes.resetsAll = s.changes.resetsAll || e.ResetsAll
+		s.changes.resetNames = append(s.changes.resetNames, e.Resets...)
+		s.changes.resetNow = true
+	}
+	if e.State&pool.StatePrepared != 0 && e.State != pool.StateAny {
+		if s.changes.prepared == nil {
+			s.changes.prepared = &pool.Effects{}
+		}
+		s.changes.prepared.Add(e)
+	}
+	if e.Executes {
+		s.server.Affect(s.changes.prepared)
+	}
+}
+
+// affectBound notes what a statement does that is bound to parameters, which are in
+// rest, the message behind the names of portal and statement. bytes of it may be
+// missing.
+func (s *session) affectBound(statement *pool.Statement, rest []byte) {
+	e := s.statementEffects(statement)
+	s.affect(e)
+	if e == nil || len(e.BoundNames) == 0 {
+		return
+	}
+	named := &pool.Effects{}
+	for _, number := range e.BoundNames {
+		name, ok := boundParameter(rest, number-1)
+		if !ok || !pool.ValidSettingName(name) {
+			s.affect(hiddenEffects)
+			return
+		}
+		named.AddName(lowerASCII(name))
+		named.Meaning = named.Meaning || pool.ChangesMeaning(lowerASCII(name))
+	}
+	s.affect(named)
+}
+
+// boundParameter returns a parameter in a Bind message, of which rest is what is
+// behind the names. Text is the same in either format.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND
+func boundParameter(rest []byte, index int) (value string, ok bool) {
+	count := func() (n int) {
+		if len(rest) < 2 {
+			ok = false
+			return 0
+		}
+		n = int(binary.BigEndian.Uint16(rest))
+		rest = rest[2:]
+		return n
+	}
+	ok = true
+	formats := 2 * count()
+	if !ok || len(rest) < formats {
+		return "", false
+	}
+	rest = rest[formats:]
+	values := count()
+	if index < 0 || index >= values {
+		return "", false
+	}
+	for i := 0; ; i++ {
+		if len(rest) < 4 {
+			return "", false
+		}
+		size := int(int32(binary.BigEndian.Uint32(rest)))
+		rest = rest[4:]
+		if size < 0 { // NULL
+			if i == index {
+				return "", false
+			}
+			continue
+		}
+		if size > len(rest) {
+			return "", false
+		}
+		if i == index {
+			return string(rest[:size]), true
+		}
+		rest = rest[size:]
+	}
+}
+
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// OnInspected implements pool.Client: what the server says the settings are.
+func (s *session) OnInspected(settings *pool.Settings) {
+	before := s.settings
+	s.settings = settings
+	if s.changes.resetNow { // the next group, or lease, begins with those of the login
+		s.settings = s.pool.Settings(settings, s.resetSettings(settings)...)
+		s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
+	}
+	s.changes.resetNames, s.changes.resetsAll, s.changes.resetNow = s.changes.resetNames[:0], false, false
+	if s.server.Pins()&pool.StatePrepared == 0 {
+		s.changes.prepared = nil
+	}
+}
+
+// OnReset implements pool.Client.
+func (s *session) OnReset() {
+	if !s.changes.resetNow {
+		return
+	}
+	before := s.settings
+	s.settings = s.pool.Settings(before, s.resetSettings(nil)...)
+	s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
+}
+
+// resetSettings returns the settings that were reset and are not among the given, as
+// they were at login: to PostgreSQL RESET means what the server has.
+func (s *session) resetSettings(given *pool.Settings) (reset []pool.Setting) {
+	for _, e := range s.login.All() {
+		if _, ok := given.Value(e.Name); !ok && s.changes.resets(e.Name) {
+			reset = append(reset, e)
+		}
+	}
+	return reset
+}
+
+// restoreResets puts the settings of the login in place of what RESET has set, in the
+// transaction at hand. status is that at the end of the group.
+func (s *session) restoreResets(status pgwire.TxStatus) {
+	if !s.changes.resetNow || !s.server.Quiet() {
+		return
+	}
+	if status == pgwire.TxIdle && s.pool.Mode() != pool.ModeSession {
+		return // an inspection follows
+	}
+	s.changes.resetNow = false
+	if status != pgwire.TxFailed {
+		s.server.Restore(s.resetSettings(nil))
+		s.changes.resetNames, s.changes.resetsAll = s.changes.resetNames[:0], false
+	}
+}
+
+// scan looks for settings in a part of a query that is too long to be read at once.
+func (s *session) scan(part []byte) {
+	text := append(s.changes.scanned, part...)
+	r := effectsReader{}
+	r.searchNames(text)
+	s.affect(&r.effects)
+	s.changes.scanned = append([]byte(nil), text[max(0, len(text)-maxScannedBytes):]...)
+}
+
+// maxScannedBytes is how long a call of set_config is looked for across two parts.
+const maxScannedBytes = 256
+
+// calledEffects tells what the function does that a function call names: those that
+// drivers call so are for large objects.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-FUNCTIONCALL
+func calledEffects(body []byte) *pool.Effects {
+	if len(body) < 4 {
+		return anyEffects
+	}
+	switch binary.BigEndian.Uint32(body) {
+	case 715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172, 3457, 3458, 3459, 3460:
+		return nil
+	case oidSetConfig:
+		return hiddenEffects
+	}
+	return anyEffects
+}
+
+// oidSetConfig is the OID of set_config.
+const oidSetConfig = 2078
