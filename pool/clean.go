@@ -10,7 +10,7 @@ import (
 
 // remains is the kinds of state that the server has, or may have, of a client.
 func (s *Server) remains() StateSet {
-	remains := s.pins | s.suspected
+	remains := s.pins&^StateSequences | s.suspected
 	if len(s.suspectedNames) > 0 {
 		remains |= StateSettings
 	}
@@ -36,7 +36,6 @@ var cleaners = []struct {
 	{StatePrepared, "DEALLOCATE ALL"},
 	{StateChannels, "UNLISTEN *"},
 	{StateLocks, "SELECT pg_catalog.pg_advisory_unlock_all()"},
-	{StateSequences, "DISCARD SEQUENCES"},
 	{StateTemporary, "DISCARD TEMP"},
 }
 

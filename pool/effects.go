@@ -103,8 +103,10 @@ type Effects struct {
 	// Executes: it runs a statement that was prepared with PREPARE.
 	Executes bool
 
-	// Draws: it may call nextval. Asks: it may call currval or lastval.
-	Draws, Asks bool
+	// Draws: it may call nextval. Asks: it may call currval or lastval. ByName: its
+	// text says so.
+	Draws, DrawsByName bool
+	Asks, AsksByName   bool
 }
 
 // Add adds what another statement may do.
@@ -129,7 +131,8 @@ func (e *Effects) Add(other *Effects) {
 		e.MeaningKey = ""
 	}
 	e.Executes = e.Executes || other.Executes
-	e.Draws, e.Asks = e.Draws || other.Draws, e.Asks || other.Asks
+	e.Draws, e.DrawsByName = e.Draws || other.Draws, e.DrawsByName || other.DrawsByName
+	e.Asks, e.AsksByName = e.Asks || other.Asks, e.AsksByName || other.AsksByName
 }
 
 // AddName adds a setting that may change.

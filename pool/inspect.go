@@ -38,13 +38,14 @@ type inspection struct {
 // factQueries tells of each kind of state whether there is any.
 var factQueries = []struct {
 	kind StateSet
+	leak bool // a planted bug
 	sql  string
 }{
-	{StateTemporary, "EXISTS(SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615 AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"},
-	{StateChannels, "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())"},
-	{StateLocks, "EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())"},
-	{StateCursors, "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"},
-	{StatePrepared, "EXISTS(SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"},
+	{StateTemporary, mutantLeakTemporary, "EXISTS(SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615 AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"},
+	{StateChannels, mutantLeakChannel, "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())"},
+	{StateLocks, mutantLeakLock, "EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())"},
+	{StateCursors, false, "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"},
+	{StatePrepared, mutantLeakPrepared, "EXISTS(SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"},
 }
 
 const (
@@ -66,8 +67,14 @@ func (s *Server) Affect(e *Effects) {
 	if s.pool.config.Mode == ModeSession {
 		return
 	}
+	if e.Draws || e.Asks {
+		s.drawNumbers(e)
+	}
 	s.suspected |= e.State
 	for _, name := range e.Names {
+		if mutantLeakSet {
+			break
+		}
 		if !slices.Contains(s.suspectedNames, name) {
 			s.suspectedNames = append(s.suspectedNames, name)
 		}
@@ -101,6 +108,9 @@ func (s *Server) inspect() bool {
 		return false
 	case s.pins&StateLongStatement != 0: // a query would take the statement away
 		return false
+	}
+	if s.suspected&StateSequences != 0 {
+		s.numbers = numbers{}
 	}
 	s.pins |= s.suspected & (StateHiddenSettings | StateLibraries | StateSeed | StateOther)
 	q := &s.inspection
@@ -218,7 +228,7 @@ func (q *inspection) readFacts(row [][]byte) bool {
 			continue
 		case len(row) == 0 || len(row[0]) != 1:
 			return false
-		case row[0][0] == 't':
+		case row[0][0] == 't' && !fact.leak:
 			q.found |= fact.kind
 		}
 		row = row[1:]

@@ -62,7 +62,7 @@ func (s *Server) gone(reason CloseReason) {
 	loss := Loss{
 		Cause:         cause,
 		InTransaction: s.txStatus != pgwire.TxIdle,
-		State:         s.pins != 0 || s.unverified || s.inspection.active,
+		State:         s.pins&^StateSequences != 0 || s.unverified || s.inspection.active,
 		Partial:       s.partial,
 		FirstHasError: s.headHasError,
 		LowestTag:     s.replies.lowestTag(s.replies.count),

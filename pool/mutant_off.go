@@ -13,4 +13,9 @@ const (
 	mutantForgetBegin     = false
 	mutantIgnoreDrift     = false
 	mutantForwardBind     = false
+	mutantLeakSet         = false
+	mutantLeakTemporary   = false
+	mutantLeakLock        = false
+	mutantLeakChannel     = false
+	mutantLeakPrepared    = false
 )

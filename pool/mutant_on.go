@@ -16,6 +16,11 @@ var (
 	mutantForgetBegin     = mutant("forget_begin")     // the BEGIN that the client was answered is not sent
 	mutantIgnoreDrift     = mutant("ignore_drift")     // a statement returns something else, unnoticed
 	mutantForwardBind     = mutant("forward_bind")     // a simple query is answered with what its Bind is answered with
+	mutantLeakSet         = mutant("leak_set")         // a SET is not seen
+	mutantLeakTemporary   = mutant("leak_temporary")   // a temporary table does not pin
+	mutantLeakLock        = mutant("leak_lock")        // an advisory lock does not pin
+	mutantLeakChannel     = mutant("leak_channel")     // LISTEN does not pin
+	mutantLeakPrepared    = mutant("leak_prepared")    // PREPARE does not pin
 )
 
 func mutant(name string) bool { return os.Getenv("BILLPROXY_MUTANT") == name }

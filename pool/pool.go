@@ -49,6 +49,9 @@ type Pool struct {
 	customSettings map[string]bool
 	contexts       map[string]string
 
+	// asksForNumbers: some client has called currval or lastval.
+	asksForNumbers bool
+
 	stats    Stats
 	closedBy [reasonCount]uint64
 }
@@ -163,8 +166,11 @@ func (p *Pool) enqueue(w *Waiter) {
 	if p.waiters.count == 1 {
 		p.armWaitTimer()
 	}
-	p.stopLanes()
-	p.grow()
+	p.releaseNumbers()
+	if w.queued {
+		p.stopLanes()
+		p.grow()
+	}
 }
 
 func (p *Pool) dequeue(w *Waiter) {

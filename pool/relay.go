@@ -432,6 +432,7 @@ func (s *Server) releaseIfDone() {
 	if s.pool.config.Mode == ModeSession || s.inspect() {
 		return
 	}
+	s.keepNumbers()
 	if s.pins&StateTemporary == 0 { // else a text may be about a temporary table
 		s.privateMeaning = ""
 	}

@@ -119,6 +119,7 @@ type Server struct {
 	resets         bool     // a group under way may reset settings
 	unverified     bool     // a group that may have changed something has been answered
 	inspection     inspection
+	numbers        numbers // of sequences
 
 	// Cancel requests.
 	cancelInFlight bool
@@ -146,6 +147,7 @@ func (s *Server) lend(client Client, now time.Duration) {
 	s.client = client
 	s.served = false
 	s.dirty = s.pool.config.Mode == ModeSession
+	s.numbers.lend(client)
 	s.lease++
 	s.leasedAt = now
 	s.pool.stats.LeaseCount++
@@ -171,6 +173,7 @@ func (s *Server) Release() {
 
 func (s *Server) endLease() {
 	s.client = nil
+	s.pins &^= StateSequences
 	s.throttled, s.resets, s.unverified, s.privateMeaning = false, false, false, ""
 	if s.served {
 		s.pool.stats.TransactionCount++

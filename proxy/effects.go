@@ -41,9 +41,9 @@ func (r *effectsReader) found() *pool.Effects {
 	case !r.any:
 		return nil
 	case len(e.Names)+len(e.BoundNames) > 0 || e.ResetsAll || e.Executes || e.MeaningKey != "":
-	case e.State == 0 && !e.Meaning && !e.Asks:
+	case e.State == 0 && !e.Meaning && !e.Asks && !e.DrawsByName:
 		return drawEffects
-	case e.State == pool.StateAny && e.Draws && e.Asks:
+	case e.State == pool.StateAny && e.Draws && e.Asks && !e.DrawsByName && !e.AsksByName:
 		return anyEffects
 	}
 	found := r.effects
@@ -173,7 +173,8 @@ func (r *effectsReader) statement() {
 		r.unknown()
 		r.searchNames(r.rest())
 	default:
-		r.unknown()
+		r.affects(pool.StateAny)
+		r.draws()
 	}
 }
 
@@ -320,8 +321,10 @@ func (r *effectsReader) define() {
 			}
 			r.query()
 			return
-		case r.word("default") && !creates, r.word("using") && !creates, r.word("check") && !creates, r.word("generated") && !creates:
-			r.unknown()
+		case creates:
+		case r.word("default"), r.word("using"), r.word("check"), r.word("generated"):
+			r.affects(pool.StateAny)
+			r.draws()
 		}
 	}
 }

@@ -189,8 +189,9 @@ func (r *effectsReader) knownName(t token) token {
 		r.affects(pool.StateSeed)
 	case r.word("nextval"), r.word("setval"):
 		r.draws()
+		r.effects.DrawsByName = true
 	case r.word("currval"), r.word("lastval"):
-		r.any, r.effects.Asks = true, true
+		r.any, r.effects.Asks, r.effects.AsksByName = true, true, true
 	default:
 		r.affects(pool.StateLocks)
 	}

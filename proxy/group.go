@@ -150,6 +150,7 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 	s.server = server
 	s.scannedBytes = 0
 	server.Adopt(s.settings)
+	server.SeparateNumbers()
 	alone := !s.transaction.open()
 	s.transaction.start(server)
 	if len(group) > 0 && alone {
