@@ -205,6 +205,15 @@ func (s *Server) Parse(statement *Statement, tag uint32) {
 	s.sendParse(statement, reply{kind: ReplyParse, tag: tag, statement: statement})
 }
 
+// TryParse has the server parse a statement that it may know, in a transaction that
+// has failed: most it would refuse, which the client is told in place of what its own
+// message is answered with.
+func (s *Server) TryParse(body []byte) {
+	b := append(pgwire.AppendHeader(s.scratch(), pgwire.Parse, 1+len(body)), 0)
+	s.write(append(b, body...))
+	s.expect(reply{kind: ReplyParse, mode: swallow})
+}
+
 // CloseStatement answers a Close for a statement that the client has given up;
 // the server keeps it for others.
 func (s *Server) CloseStatement(tag uint32) {

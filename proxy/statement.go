@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"bytes"
-
 	"github.com/billproxy/billproxy/pool"
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -204,9 +202,8 @@ func (s *session) parse(body []byte) {
 		s.failGroup(errorf(pgwire.ProtocolViolation, "invalid string in message"))
 		return
 	}
-	if s.server.TxStatus() == pgwire.TxFailed && !s.endsFailedTransaction(definition) {
-		s.failGroup(errTransactionAborted)
-		return
+	if s.server.TxStatus() == pgwire.TxFailed && !s.statements.long {
+		s.server.TryParse(definition)
 	}
 	if len(name) > 0 && s.statements.get(name) != nil {
 		s.failGroup(errorf(pgwire.DuplicateStatement, "prepared statement \"%s\" already exists", name))
@@ -223,18 +220,6 @@ func (s *session) parse(body []byte) {
 	}
 	statement := s.pool.Registry().Reference(definition)
 	s.server.Parse(statement, s.statements.set(name, statement))
-}
-
-// endsFailedTransaction reports whether PostgreSQL takes a statement in a transaction
-// that has failed.
-func (s *session) endsFailedTransaction(definition []byte) bool {
-	text, _, _ := pgwire.CString(definition)
-	switch s.classOf(text) {
-	case classCommit, classRollback, classEmpty:
-		return true
-	default:
-		return bytes.Contains(bytes.ToLower(text), []byte("rollback")) // TO SAVEPOINT, AND CHAIN, PREPARED
-	}
 }
 
 // parseLong acts on the beginning of a Parse that is too long to be kept, and

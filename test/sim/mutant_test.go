@@ -13,7 +13,7 @@ import (
 const mutantSources = "../../p*/mutant_on.go"
 
 // mutantSeeds is within how many seeds a planted bug has to be found.
-const mutantSeeds = "2000"
+const mutantSeeds = "4000"
 
 // mutants returns the names of the planted bugs.
 func mutants(t *testing.T) []string {

@@ -117,7 +117,10 @@ func (c *Client) special() {
 	case n == 1 && c.setsItself:
 		c.simple(c.newGroup(true), c.randomSet())
 		c.await(false)
-		c.simple(c.newGroup(true), "show application_name")
+		for range 2 { // on the same server, and perhaps on another
+			c.simple(c.newGroup(true), "show "+[]string{"application_name", "geqo", "extra_float_digits"}[w.random.IntN(3)])
+			c.await(true)
+		}
 	default:
 		g := c.newGroup(false) // nothing but Syncs
 		c.add(g, pgwire.AppendEmpty(nil, pgwire.Sync))

@@ -33,8 +33,13 @@ var heldTexts = [heldCount]struct{ hold, release, view string }{
 
 // cleaning is how a pooler takes everything of a kind away.
 var cleaning = map[string]heldKind{
-	"discard temp": heldTemporary, "unlisten *": heldChannel, "select pg_catalog.pg_advisory_unlock_all()": heldLock, "close all": heldCursor,
+	"discard temp": heldTemporary, "unlisten *": heldChannel, "close all": heldCursor,
+	"select pg_catalog.pg_advisory_unlock_all()": heldLock,
+	"discard sequences":                          heldNothing,
 }
+
+// heldNothing stands for what is not simulated.
+const heldNothing = heldCount
 
 // held is, by kind, the client whose the state is that a session has; 0 is nobody.
 type held [heldCount]int
@@ -63,6 +68,9 @@ func parseHeld(text string) *statement {
 
 // hold runs a statement about such state.
 func (b *Backend) hold(s *statement, client int) (tag string, ok bool) {
+	if s.held == heldNothing {
+		return "DISCARD SEQUENCES", true
+	}
 	exists := b.held[s.held] != 0
 	switch kind := s.held; {
 	case s.kind == kindClean:
@@ -117,9 +125,9 @@ type inspection struct {
 // parseInspection reads such a question, nil if the text is none.
 func parseInspection(text string) *inspection {
 	switch {
-	case strings.HasPrefix(text, "SELECT name,"):
+	case strings.HasPrefix(text, "SELECT name,pg_catalog"):
 		return &inspection{listing: true}
-	case strings.HasPrefix(text, "SELECT name "):
+	case strings.HasPrefix(text, "SELECT name,context "):
 		return &inspection{}
 	case !strings.HasPrefix(text, "SELECT EXISTS(") && !strings.HasPrefix(text, "SELECT pg_catalog.current_setting("):
 		return nil
