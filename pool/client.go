@@ -75,8 +75,9 @@ type Client interface {
 	OnSettings(refusal *pgwire.Error)
 
 	// OnInspected reports the settings that the server has between two transactions,
-	// the first of which may have changed them.
-	OnInspected(settings *Settings)
+	// the first of which may have changed them. current is false if what the client has
+	// sent since may have changed them again.
+	OnInspected(settings *Settings, current bool)
 
 	// OnReleased reports that the server is no longer the client's.
 	OnReleased()

@@ -232,7 +232,7 @@ func (c *testClient) OnSettings(refusal *pgwire.Error) {
 	}
 }
 
-func (c *testClient) OnInspected(settings *Settings) { c.event("inspected %v", settings.all()) }
+func (c *testClient) OnInspected(settings *Settings, _ bool) { c.event("inspected %v", settings.all()) }
 
 func (c *testClient) OnReleased() {
 	c.server = nil

@@ -119,7 +119,7 @@ func (s *Server) inspect() bool {
 		listing: s.suspected&StateSettings != 0, settings: q.settings[:0], listed: q.listed[:0],
 	}
 	s.suspected, s.suspectedNames, s.unverified = 0, s.suspectedNames[:0], false
-	if q.listing {
+	if q.listing = q.listing || s.privileged(q.names); q.listing {
 		s.askForUnlisted(q)
 	}
 	sql := s.inspectionQuery(q)
@@ -130,6 +130,12 @@ func (s *Server) inspect() bool {
 	s.pool.stats.Inspections++
 	s.inject(sql, purposeInspect)
 	return true
+}
+
+// privileged reports whether one of the settings is one that not everybody may set:
+// then only the list tells whether it was.
+func (s *Server) privileged(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return s.pool.contexts[name] != "" })
 }
 
 // askForUnlisted adds to the question the settings that PostgreSQL does not list.
@@ -272,7 +278,11 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 		return
 	}
 	s.pins = s.pins&^q.state | q.found
-	if len(q.names) == 0 {
+	switch {
+	case len(q.names) == 0:
+		return
+	case q.contexts && !q.listing && s.privileged(q.names): // as it turns out
+		s.suspected |= StateSettings
 		return
 	}
 	settings := s.settingsFound(q)
@@ -284,7 +294,7 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 		s.pins |= StateSettings
 	}
 	if s.client != nil {
-		s.client.OnInspected(settings)
+		s.client.OnInspected(settings, !s.suspect())
 	}
 }
 

@@ -166,10 +166,10 @@ func (p *Pool) enqueue(w *Waiter) {
 	if p.waiters.count == 1 {
 		p.armWaitTimer()
 	}
-	p.releaseNumbers()
-	if w.queued {
-		p.stopLanes()
-		p.grow()
+	p.stopLanes()
+	p.grow()
+	if p.serverCount[stateOpening] == 0 {
+		p.releaseNumbers()
 	}
 }
 

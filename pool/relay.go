@@ -542,6 +542,8 @@ func (s *Server) skipToSync() {
 	lowestTag, client := s.replies.lowestTag(own), s.recipient()
 	for i := skipped - 1; i >= 0; i-- { // the last change is undone first
 		switch r := s.replies.at(i); {
+		case r.purpose == purposeNumbers:
+			s.numbers.foreign = true // it has not forgotten them
 		case r.statement == nil:
 		case r.kind == ReplyParse:
 			s.prepared.remove(r.statement)

@@ -53,6 +53,7 @@ const (
 	purposeDiscard                 // to undo all that a session may have left
 	purposeClean                   // to undo what a session may have left of some kinds
 	purposeInspect                 // to tell what a session has changed
+	purposeNumbers                 // to forget sequence numbers, in the middle of a group
 	purposeRestore                 // to give back settings of the client that it has reset
 )
 

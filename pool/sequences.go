@@ -61,7 +61,7 @@ func (s *Server) discardNumbers() {
 	b = pgwire.AppendMessage(b, pgwire.Execute, []byte(name+"\x00\x00\x00\x00\x00"))
 	s.write(pgwire.AppendClose(b, pgwire.KindStatement, name))
 	for _, kind := range []ReplyKind{ReplyParse, ReplyBind, ReplyExecute, ReplyClose} {
-		s.expect(reply{kind: kind, mode: swallow})
+		s.expect(reply{kind: kind, mode: swallow, purpose: purposeNumbers})
 	}
 }
 

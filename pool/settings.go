@@ -28,13 +28,15 @@ type Settings struct {
 }
 
 // ChangesMeaning reports whether a text may be accepted as another statement when
-// the parameter has another value: which objects it names, or how it is read.
+// the parameter has another value: which objects it names, or how it is read. Those
+// of applications, which have a dot in their name, are values to PostgreSQL; so are
+// those of extensions, unless one brings a parser of its own.
 func ChangesMeaning(name string) bool {
 	switch name {
 	case "search_path", "role", "session_authorization", "standard_conforming_strings", "transform_null_equals", "xmloption":
 		return true
 	}
-	return strings.Contains(name, ".") // an extension's: who knows
+	return false
 }
 
 // Meaning tells apart the settings under which a text means something else.

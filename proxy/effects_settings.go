@@ -176,7 +176,6 @@ func (r *effectsReader) setConfig() {
 				r.effects.BoundNames = append(r.effects.BoundNames, number)
 			}
 		}
-		r.changesMeaning("")
 		return
 	default:
 		r.affects(pool.StateSettings | pool.StateHiddenSettings)

@@ -157,9 +157,12 @@ func lowerASCII(s string) string {
 }
 
 // OnInspected implements pool.Client: what the server says the settings are.
-func (s *session) OnInspected(settings *pool.Settings) {
+func (s *session) OnInspected(settings *pool.Settings, current bool) {
 	before := s.settings
 	s.settings = settings
+	if !current {
+		return
+	}
 	if s.changes.resetNow { // the next group, or lease, begins with those of the login
 		s.settings = s.pool.Settings(settings, s.resetSettings(settings)...)
 		s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
