@@ -2,9 +2,11 @@ package pool
 
 import (
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -21,11 +23,12 @@ type inspection struct {
 
 	// The question: kinds of state, and settings by name. listing: PostgreSQL lists
 	// all settings that the session has changed. contexts: it lists those that not
-	// everybody may set.
-	state    StateSet
-	names    []string
-	listing  bool
-	contexts bool
+	// everybody may set. functions: it lists those of applications that functions name.
+	state     StateSet
+	names     []string
+	listing   bool
+	contexts  bool
+	functions bool
 
 	// The answer.
 	results   int // complete ones
@@ -51,7 +54,9 @@ var factQueries = []struct {
 const (
 	inspectable = StateTemporary | StateChannels | StateLocks | StateCursors | StatePrepared
 
-	listQuery    = ";SELECT name,pg_catalog.current_setting(name) FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
+	listQuery     = ";SELECT name,pg_catalog.current_setting(name) FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
+	functionQuery = ";SELECT DISTINCT pg_catalog.lower(m[1])||'.'||pg_catalog.lower(m[2]) FROM pg_catalog.pg_proc p," +
+		"pg_catalog.regexp_matches(p.prosrc,%s,'gi') m WHERE p.oid OPERATOR(pg_catalog.>=) 16384"
 	contextQuery = ";SELECT name,context FROM pg_catalog.pg_show_all_settings() WHERE context OPERATOR(pg_catalog.<>) 'user'"
 )
 
@@ -93,6 +98,12 @@ func (p *Pool) noteSetting(name string) {
 	}
 	p.customSettings[name] = true
 }
+
+// settingPattern finds settings of applications in the source of a function.
+const settingPattern = `(?:set_config\s*\(\s*'|\mset\s+(?:session\s+|local\s+)?)"?([a-z_][a-z0-9_$]*)"?\."?([a-z_][a-z0-9_$]*)`
+
+// functionPeriod is how often the sources of functions are looked at, at most.
+const functionPeriod = time.Minute
 
 // maxCustomSettings bounds what a client can make the pool ask for.
 const maxCustomSettings = 256
@@ -178,6 +189,11 @@ func (s *Server) inspectionQuery(q *inspection) string {
 	if q.listing {
 		sql = append(sql, listQuery...)
 	}
+	if q.listing && (s.pool.functionsAt == 0 || s.pool.now() >= s.pool.functionsAt+functionPeriod) {
+		q.functions = true
+		s.pool.functionsAt = max(s.pool.now(), 1)
+		sql = fmt.Appendf(sql, functionQuery, appendLiteral(nil, settingPattern))
+	}
 	if len(q.names) > 0 && s.pool.contexts == nil {
 		q.contexts = true
 		sql = append(sql, contextQuery...)
@@ -209,6 +225,8 @@ func (s *Server) inspected(messageType byte, body []byte) {
 		q.malformed = q.malformed || !q.readFacts(row)
 	case q.results == 1 && q.listing && len(row) == 2:
 		q.listed = append(q.listed, Setting{strings.ToLower(string(row[0])), string(row[1])})
+	case q.functions && len(row) == 1:
+		s.pool.noteSetting(string(row[0]))
 	case q.contexts && len(row) == 2:
 		if s.pool.contexts == nil {
 			s.pool.contexts = map[string]string{}
@@ -281,7 +299,8 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	switch {
 	case len(q.names) == 0:
 		return
-	case q.contexts && !q.listing && s.privileged(q.names): // as it turns out
+	case q.contexts && !q.listing && s.privileged(q.names), // as it turns out
+		q.listing && !s.asked(q):
 		s.suspected |= StateSettings
 		return
 	}
@@ -296,6 +315,17 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	if s.client != nil {
 		s.client.OnInspected(settings, !s.suspect())
 	}
+}
+
+// asked reports whether the question was about all settings of applications that are
+// known by now.
+func (s *Server) asked(q *inspection) bool {
+	for name := range s.pool.customSettings {
+		if !slices.Contains(q.names, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // settingsFound returns the settings that the server has.

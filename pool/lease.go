@@ -42,6 +42,9 @@ func (s *Server) PinLongStatement(on bool) {
 	}
 }
 
+// PID is the process id of the server.
+func (s *Server) PID() uint32 { return s.cancelPID }
+
 // Pins is what keeps the client on the server across transactions.
 func (s *Server) Pins() StateSet { return s.pins }
 

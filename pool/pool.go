@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
@@ -48,6 +49,7 @@ type Pool struct {
 	// has not been asked.
 	customSettings map[string]bool
 	contexts       map[string]string
+	functionsAt    time.Duration // when the sources of functions were looked at last
 
 	// asksForNumbers: some client has called currval or lastval.
 	asksForNumbers bool
@@ -91,16 +93,26 @@ func (p *Pool) Known() bool { return len(p.parameters) > 0 }
 // settings would send at login.
 func (p *Pool) AppendWelcome(b []byte, settings *Settings) []byte {
 	for _, parameter := range p.parameters {
-		b = pgwire.AppendParameterStatus(b, parameter.Name, settings.reportedAs(parameter))
+		b = pgwire.AppendParameterStatus(b, parameter.Name, p.reportedAs(settings, parameter))
 	}
 	return b
+}
+
+// reportedAs returns what a server with the settings reports of a parameter, of which
+// the default is given.
+func (p *Pool) reportedAs(settings *Settings, parameter Setting) string {
+	value := settings.reportedAs(parameter)
+	if shown, ok := p.pools.settings.shown[Setting{strings.ToLower(parameter.Name), value}]; ok {
+		return shown
+	}
+	return value
 }
 
 // AppendChanges appends those of the messages that a client with settings from needs
 // to have settings to.
 func (p *Pool) AppendChanges(b []byte, from, to *Settings) []byte {
 	for _, parameter := range p.parameters {
-		if value := to.reportedAs(parameter); value != from.reportedAs(parameter) {
+		if value := p.reportedAs(to, parameter); value != p.reportedAs(from, parameter) {
 			b = pgwire.AppendParameterStatus(b, parameter.Name, value)
 		}
 	}
@@ -391,6 +403,12 @@ func (p *Pool) Stats() Stats {
 	stats.MaxServers = p.config.DefaultPoolSize
 	if p.waiters.first != nil {
 		stats.OldestWait = p.now() - p.waiters.first.since
+	}
+	stats.ClientsPinned = map[string]int{}
+	for _, s := range p.servers {
+		for _, reason := range s.pins.Names() {
+			stats.ClientsPinned[reason]++
+		}
 	}
 	stats.ServersClosed = map[string]uint64{}
 	for reason, count := range p.closedBy {

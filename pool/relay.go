@@ -590,6 +590,15 @@ func (s *Server) commandComplete(tag []byte) {
 
 func (s *Server) statementsDropped(everything bool) {
 	s.prepared.clear()
+	for i := range s.replies.count { // what was sent behind
+		switch r := s.replies.at(i); {
+		case r.statement == nil || r.mode == synthesize:
+		case r.kind == ReplyParse:
+			s.prepared.add(r.statement, s.lease, r.meaning)
+		case r.kind == ReplyClose:
+			s.prepared.remove(r.statement)
+		}
+	}
 	if client := s.recipient(); client != nil {
 		client.OnDiscard(everything)
 	}

@@ -70,7 +70,7 @@ func (s *Settings) accept(now, defaults parameterList) {
 }
 
 // reportedAs returns what a server with the settings reports of a parameter, of which
-// the default is given.
+// the default is given, or what the client has called that.
 func (s *Settings) reportedAs(parameter Setting) string {
 	if s != nil {
 		for _, reported := range s.reported {

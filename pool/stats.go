@@ -48,6 +48,10 @@ type Stats struct {
 	BindCount        uint64
 	Inspections      uint64 // questions to servers about the state of a session
 
+	// ClientsPinned counts, by reason, the clients that state of their session keeps on
+	// a server now. One may have several reasons.
+	ClientsPinned map[string]int
+
 	// ServersClosed counts closed servers by reason.
 	ServersClosed map[string]uint64
 }

@@ -155,8 +155,14 @@ func (p *Proxy) Stats() Stats {
 	stats.ClientsClosed = maps.Clone(p.stats.ClientsClosed)
 	stats.Pools = p.pools.Stats()
 	for _, s := range p.sessions {
-		if s.state < stateReady {
+		switch {
+		case s.state < stateReady:
 			stats.ClientLoginCount++
+		case s.server != nil && s.server.Pins() != 0:
+			stats.PinnedClients = append(stats.PinnedClients, PinnedClient{
+				ID: s.id, Address: s.conn.RemoteAddr(), Database: s.pool.Database, User: s.pool.User,
+				Reasons: s.server.Pins().Names(), ServerPID: s.server.PID(), Groups: s.groupsAnswered,
+			})
 		}
 	}
 	return stats

@@ -184,16 +184,16 @@ func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 		return true
 	}
 	now := pool.Setting{Name: string(name), Value: string(value)}
+	before := s.settings
 	if !s.changes.resetNow || !s.changes.resets(now.Name) {
-		s.settings = s.pool.Settings(s.settings, now)
+		s.settings = s.pool.Settings(before, now)
 		s.server.SettingsChanged(s.settings)
-		return true
+		return len(s.pool.AppendChanges(nil, before, s.settings)) > 0 // else it has been told
 	}
 	if login, ok := s.login.Value(now.Name); ok {
 		now.Value = login
 	}
-	before := s.settings
-	s.settings = s.pool.Settings(s.settings, now)
+	s.settings = s.pool.Settings(before, now)
 	s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
 	return false
 }

@@ -187,7 +187,11 @@ func (s *session) OnReset() {
 // they were at login: to PostgreSQL RESET means what the server has.
 func (s *session) resetSettings(given *pool.Settings) (reset []pool.Setting) {
 	for _, e := range s.login.All() {
-		if _, ok := given.Value(e.Name); !ok && s.changes.resets(e.Name) {
+		value, ok := given.Value(e.Name)
+		if ok && value == "" && strings.Contains(e.Name, ".") { // what RESET makes of one that is the application's
+			ok = false
+		}
+		if !ok && s.changes.resets(e.Name) {
 			reset = append(reset, e)
 		}
 	}

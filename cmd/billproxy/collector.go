@@ -37,7 +37,7 @@ func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
 		descriptions <- metric.desc
 	}
 	for _, desc := range []*prometheus.Desc{
-		m.up, m.version, m.counts[0], m.counts[1], m.counts[2], m.maxDatabase, m.logDropped, m.clientsClosed, m.serversClosed,
+		m.up, m.version, m.counts[0], m.counts[1], m.counts[2], m.maxDatabase, m.logDropped, m.clientsClosed, m.clientsPinned, m.serversClosed,
 	} {
 		descriptions <- desc
 	}
@@ -68,6 +68,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		users[p.User] = true
 		for _, metric := range m.pools {
 			out <- metric.of(p, p.Database, p.User)
+		}
+		for reason, count := range p.ClientsPinned {
+			constant(m.clientsPinned, prometheus.GaugeValue, float64(count), p.Database, p.User, reason)
 		}
 		for reason, count := range p.ServersClosed {
 			constant(m.serversClosed, prometheus.CounterValue, float64(count), p.Database, p.User, reason)

@@ -57,6 +57,7 @@ type metrics struct {
 	maxDatabase   *prometheus.Desc
 	logDropped    *prometheus.Desc
 	clientsClosed *prometheus.Desc
+	clientsPinned *prometheus.Desc
 	serversClosed *prometheus.Desc
 }
 
@@ -86,6 +87,8 @@ func newMetrics() *metrics {
 			"Log records lost because standard error was slow.", nil, nil),
 		clientsClosed: prometheus.NewDesc(ownPrefix+"clients_closed_total",
 			"Client connections that ended, by reason.", []string{"reason"}, nil),
+		clientsPinned: prometheus.NewDesc(ownPrefix+"clients_pinned",
+			"Clients that state of their session keeps on a server, by what it is.", []string{"database", "user", "reason"}, nil),
 		serversClosed: prometheus.NewDesc(ownPrefix+"servers_closed_total",
 			"Server connections that ended, by reason.", []string{"database", "user", "reason"}, nil),
 	}
@@ -171,6 +174,8 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 			func(s *pool.Stats) float64 { return float64(s.GroupsRunAgain) }),
 		counter(ownPrefix+"parameterized_reads_total", "Simple queries that were sent with parameters.", labels,
 			func(s *pool.Stats) float64 { return float64(s.ParameterizedReads) }),
+		counter(ownPrefix+"inspections_total", "Questions to servers about the state of a session.", labels,
+			func(s *pool.Stats) float64 { return float64(s.Inspections) }),
 		counter(ownPrefix+"wait_timeouts_total", "Clients that waited too long for a server.", labels,
 			func(s *pool.Stats) float64 { return float64(s.WaitTimeouts) }),
 		counter(ownPrefix+"server_connects_total", "Servers logged in.", labels,

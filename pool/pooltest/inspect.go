@@ -56,6 +56,8 @@ func (s *Session) inspect(text string) {
 	s.Reply("C|SELECT 1")
 	for query := range strings.SplitSeq(rest, ";") {
 		switch {
+		case strings.Contains(query, "prosrc"):
+			s.Reply("T|name", "C|SELECT 0")
 		case strings.Contains(query, "source"):
 			s.Reply("T|name")
 			for _, name := range slices.Sorted(maps.Keys(s.settings)) {

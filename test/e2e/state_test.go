@@ -148,3 +148,117 @@ func TestSessionState(t *testing.T) {
 		}
 	}
 }
+
+// TestPins names what keeps a client on a server, as long as it does.
+func TestPins(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	p := startProxy(t, shared.cluster, settings{"DEFAULT_POOL_SIZE": "1"})
+	w := loginWire(t, p.address, d)
+	for _, step := range []struct {
+		sql  string
+		want string
+	}{
+		{"set search_path to public; set work_mem = '77kB'; set my.tenant = 'x'", ""},
+		{"select set_config('my.other', 'y', false)", ""},
+		{"create temporary table scratch (a int)", "temporary objects"},
+		{"listen news", "temporary objects, LISTEN"},
+		{"drop table scratch", "LISTEN"},
+		{"select pg_advisory_lock(1)", "LISTEN, advisory locks"},
+		{"unlisten *", "advisory locks"},
+		{"select pg_advisory_unlock(1)", ""},
+		{"begin; create temporary table scratch (a int) on commit drop; commit", ""},
+		{"begin; declare c cursor with hold for select 1; commit", "cursors WITH HOLD"},
+		{"prepare q as select 1", "cursors WITH HOLD, PREPARE"},
+		{"close c", "PREPARE"},
+		{"execute q", "PREPARE"},
+		{"deallocate q", ""},
+		{"select setseed(0.5)", "seed of random()"},
+	} {
+		w.ask(t, step.sql)
+		pinned := func() string {
+			for _, client := range p.stats(t).PinnedClients {
+				if client.ID == w.pid {
+					return strings.Join(client.Reasons, ", ")
+				}
+			}
+			return ""
+		}
+		eventually(t, fmt.Sprintf("behind %s the client is pinned by %q", step.sql, step.want), func() bool { return pinned() == step.want })
+	}
+	if _, metrics := p.adminGet(t, "/metrics"); !strings.Contains(metrics, `billproxy_clients_pinned{database="`+d.name+`",reason="seed of random()",user="`+d.role+`"} 1`) {
+		t.Error("the metrics do not tell of the pinned client")
+	}
+}
+
+// TestPlainWorkIsNotInspected counts what the state of sessions costs those that
+// change none: nothing.
+func TestPlainWorkIsNotInspected(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.execAsRole(t, "create table work (id int primary key, n int)")
+	p := startProxy(t, shared.cluster, nil)
+	w := loginWire(t, p.address, d)
+	for _, sql := range []string{
+		"insert into work values (1, 1), (2, 2) on conflict (id) do update set n = excluded.n", "select * from work where id = 1 for update",
+		"begin; update work set n = n + 1 where id = 1; select n from work; commit", "begin", "set local work_mem = '77kB'", "delete from work where id = 2", "commit",
+	} {
+		w.ask(t, sql)
+	}
+	if s := p.poolStats(t, d); s.Inspections != 0 {
+		t.Errorf("%d inspections", s.Inspections)
+	}
+}
+
+// TestHiddenSettings has a function set what no client of the pool has ever named.
+func TestHiddenSettings(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.execAsRole(t, stateSetup)
+	p := startProxy(t, shared.cluster, settings{"DEFAULT_POOL_SIZE": "1"})
+	a, b := loginWire(t, p.address, d), loginWire(t, p.address, d)
+	a.ask(t, "call hide_custom('mine')")
+	for range 3 {
+		if got := firstColumn(b.ask(t, "select 'other' || current_setting('app.tenant', true)")); !slices.Equal(got, []string{"other"}) && !slices.Equal(got, []string{"NULL"}) {
+			t.Errorf("another client sees %q", got)
+		}
+		if got := firstColumn(a.ask(t, "select current_setting('app.tenant', true)")); !slices.Equal(got, []string{"mine"}) {
+			t.Errorf("the client sees %q", got)
+		}
+	}
+}
+
+// TestNotifications reach a client that listens, whatever else goes on.
+func TestNotifications(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	p := startProxy(t, shared.cluster, settings{"DEFAULT_POOL_SIZE": "2"})
+	listener, other := loginWire(t, p.address, d), loginWire(t, p.address, d)
+	listener.ask(t, "listen news")
+	for i := range 20 {
+		other.ask(t, fmt.Sprintf("notify news, 'number %d'", i))
+		if got := listener.until(t, "NotificationResponse"); !strings.Contains(got[len(got)-1], fmt.Sprintf("number %d", i)) {
+			t.Fatalf("got %q", got)
+		}
+		listener.ask(t, "select pg_listening_channels()") // which is followed by an inspection
+	}
+}
+
+// TestPinnedServerIsLost ends the connection of a client whose session is lost with
+// its server, as PostgreSQL does, and no other.
+func TestPinnedServerIsLost(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	p := startProxy(t, shared.cluster, settings{"DEFAULT_POOL_SIZE": "2"})
+	pinned, free := loginWire(t, p.address, d), loginWire(t, p.address, d)
+	free.ask(t, "set work_mem = '77kB'")
+	pid := firstColumn(pinned.ask(t, "select pg_backend_pid() from pg_advisory_lock(1)"))[0]
+	p.waitPool(t, d, "the client is pinned", func(s poolStats) bool { return s.ServersLeased == 1 })
+	d.exec(t, "select pg_terminate_backend("+strings.Trim(pid, `"`)+")")
+	if got := pinned.untilClosed(t); errorCode(got) != "FATAL 57P01" {
+		t.Errorf("got %q", got)
+	}
+	if got := firstColumn(free.ask(t, "show work_mem")); !slices.Equal(got, []string{"77kB"}) && !slices.Equal(got, []string{`"77kB"`}) {
+		t.Errorf("the other client has work_mem %q", got)
+	}
+}

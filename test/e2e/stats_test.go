@@ -13,7 +13,13 @@ type proxyStats struct {
 	ClientLoginCount int
 	ClientsRefused   int
 	CancelRequests   int
+	PinnedClients    []pinnedClient
 	Pools            []poolStats
+}
+
+type pinnedClient struct {
+	ID      uint32
+	Reasons []string
 }
 
 type poolStats struct {
@@ -33,6 +39,7 @@ type poolStats struct {
 	SharedGroups     int
 	GroupsRunAgain   int
 	WaitTimeouts     int
+	Inspections      int
 	ServersClosed    map[string]int
 
 	ParameterizedReads int

@@ -127,7 +127,7 @@ func parseInspection(text string) *inspection {
 	switch {
 	case strings.HasPrefix(text, "SELECT name,pg_catalog"):
 		return &inspection{listing: true}
-	case strings.HasPrefix(text, "SELECT name,context "):
+	case strings.HasPrefix(text, "SELECT name,context "), strings.HasPrefix(text, "SELECT DISTINCT "):
 		return &inspection{}
 	case !strings.HasPrefix(text, "SELECT EXISTS(") && !strings.HasPrefix(text, "SELECT pg_catalog.current_setting("):
 		return nil
