@@ -30,7 +30,7 @@ func (s *Server) drawNumbers(e *Effects) {
 	if e.AsksByName {
 		s.pool.asksForNumbers = true
 	}
-	if e.Asks && n.foreign && (e.AsksByName || !n.own) {
+	if n.foreign && (e.Asks || e.DrawsByName && !n.named) {
 		s.discardNumbers()
 	}
 	if e.Draws {
