@@ -392,8 +392,9 @@ func (s *Server) groupDone(head reply, g *group) {
 	}
 	s.throttleEnds()
 	switch head.purpose {
-	case purposeClient, purposeProbe, purposeInspect, purposeRestore: // else the client has yet to send its group
+	case purposeClient, purposeProbe, purposeInspect, purposeRestore:
 		s.releaseIfDone()
+	default: // the client has yet to send its group
 	}
 }
 

@@ -140,8 +140,10 @@ func TestBoundParameter(t *testing.T) {
 
 // What the text of a read is known to do, it does without effects.
 func FuzzEffects(f *testing.F) {
-	for _, text := range []string{"select 1", "set a.b = 1; select f(1)", "insert into t (a) values (1) on conflict (a) do update set b = 1", "do $$ begin set x = 1; end $$",
-		"select set_config('a', 'b', true), set_config($1, 'x', false)", "prepare p as select 1; execute p", `U&"x" 'a\'`} {
+	for _, text := range []string{
+		"select 1", "set a.b = 1; select f(1)", "insert into t (a) values (1) on conflict (a) do update set b = 1", "do $$ begin set x = 1; end $$",
+		"select set_config('a', 'b', true), set_config($1, 'x', false)", "prepare p as select 1; execute p", `U&"x" 'a\'`,
+	} {
 		f.Add([]byte(text), true)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, standardStrings bool) {

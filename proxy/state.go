@@ -216,7 +216,7 @@ func (s *session) restoreResets(status pgwire.TxStatus) {
 
 // scan looks for settings in a part of a query that is too long to be read at once.
 func (s *session) scan(part []byte) {
-	text := append(s.changes.scanned, part...)
+	text := slices.Concat(s.changes.scanned, part)
 	r := effectsReader{}
 	r.searchNames(text)
 	s.affect(&r.effects)
