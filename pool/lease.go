@@ -175,8 +175,12 @@ func (s *Server) Adopt(settings *Settings) bool {
 
 // Restore gives the server settings of the client's login that the client has reset.
 func (s *Server) Restore(settings []Setting) {
-	if sql := appendSet(nil, settings); len(sql) > 0 {
+	switch sql := appendSet(nil, settings); {
+	case len(sql) == 0:
+	case s.txStatus == pgwire.TxIdle:
 		s.inject(string(sql), purposeRestore)
+	default:
+		s.injectUnnoticed(string(sql), purposeRestore)
 	}
 }
 
@@ -357,6 +361,30 @@ func (s *Server) inject(sql string, purpose purpose) {
 	g := s.groups.push()
 	g.own, g.startedAt = true, s.pool.now()
 	s.replies.push(reply{kind: ReplyQuery, mode: swallow, purpose: purpose})
+}
+
+// injectUnnoticed sends a query of the pool's own that leaves the client's unnamed
+// portal alone, which a simple query drops.
+func (s *Server) injectUnnoticed(sql string, purpose purpose) {
+	g := s.groups.push()
+	g.own, g.startedAt = true, s.pool.now()
+	s.partial = true
+	s.sendUnnoticed(sql, purpose)
+	s.partial = false
+	s.write(pgwire.AppendEmpty(s.scratch(), pgwire.Sync))
+	s.replies.push(reply{kind: ReplySync, mode: swallow, purpose: purpose})
+}
+
+// sendUnnoticed sends a statement of the pool's own in the middle of a group.
+func (s *Server) sendUnnoticed(sql string, purpose purpose) {
+	const name = "bp_own"
+	b := pgwire.AppendMessage(s.scratch(), pgwire.Parse, []byte(name+"\x00"+sql+"\x00\x00\x00"))
+	b = pgwire.AppendMessage(b, pgwire.Bind, []byte(name+"\x00"+name+"\x00\x00\x00\x00\x00\x00\x00"))
+	b = pgwire.AppendMessage(b, pgwire.Execute, []byte(name+"\x00\x00\x00\x00\x00"))
+	s.write(pgwire.AppendClose(b, pgwire.KindStatement, name))
+	for _, kind := range []ReplyKind{ReplyParse, ReplyBind, ReplyExecute, ReplyClose} {
+		s.replies.push(reply{kind: kind, mode: swallow, purpose: purpose})
+	}
 }
 
 // scratch is an empty slice to build a message in; it is valid until the next

@@ -484,6 +484,10 @@ func (s *Server) errorResponse(body []byte) verdict {
 	case asked.mode == swallow && asked.kind == ReplyQuery:
 		s.injectedError = e
 		return verdictDrop
+	case s.answered() != nil && s.answered().own:
+		s.injectedError = e
+		s.skipToSync()
+		return verdictDrop
 	}
 	if s.batched() {
 		s.batchFailed(e)

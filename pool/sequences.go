@@ -47,21 +47,17 @@ func (s *Server) SeparateNumbers() {
 	}
 }
 
-// discardNumbers has the server forget all numbers. In the middle of a group that is
-// done by messages of the extended query protocol, of which no trace is left.
+// discardNumbers has the server forget all numbers, in the middle of a group too.
 func (s *Server) discardNumbers() {
+	const discard = "DISCARD SEQUENCES"
 	s.numbers = numbers{}
-	const discard, name = "DISCARD SEQUENCES", "bp_discard"
-	if !s.partial {
+	switch {
+	case s.partial:
+		s.sendUnnoticed(discard, purposeNumbers)
+	case s.txStatus != pgwire.TxIdle:
+		s.injectUnnoticed(discard, purposeNumbers)
+	default:
 		s.inject(discard, purposeClean)
-		return
-	}
-	b := pgwire.AppendMessage(s.scratch(), pgwire.Parse, []byte(name+"\x00"+discard+"\x00\x00\x00"))
-	b = pgwire.AppendMessage(b, pgwire.Bind, []byte(name+"\x00"+name+"\x00\x00\x00\x00\x00\x00\x00"))
-	b = pgwire.AppendMessage(b, pgwire.Execute, []byte(name+"\x00\x00\x00\x00\x00"))
-	s.write(pgwire.AppendClose(b, pgwire.KindStatement, name))
-	for _, kind := range []ReplyKind{ReplyParse, ReplyBind, ReplyExecute, ReplyClose} {
-		s.expect(reply{kind: kind, mode: swallow, purpose: purposeNumbers})
 	}
 }
 

@@ -385,7 +385,9 @@ func (s *Session) switchSettings(text string) bool {
 	if len(changes) == 0 {
 		return true
 	}
-	s.Reply("T|set_config")
+	if !s.extended {
+		s.Reply("T|set_config")
+	}
 	for _, m := range changes {
 		name, value := unescape(m[1]), unescape(m[2])
 		if value == "bad" {
