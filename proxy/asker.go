@@ -223,7 +223,13 @@ func (k *asker) OnServerDrain() { k.loop().Post(k.work) }
 // and nothing on shared servers.
 
 // OnParameterStatus implements pool.Client.
-func (k *asker) OnParameterStatus([]byte, []byte) {}
+func (k *asker) OnParameterStatus([]byte, []byte) (pass bool) { return false }
+
+// OnReset implements pool.Client.
+func (k *asker) OnReset() {}
+
+// OnInspected implements pool.Client.
+func (k *asker) OnInspected(*pool.Settings, bool) {}
 
 // OnDiscard implements pool.Client.
 func (k *asker) OnDiscard(bool) {}
@@ -244,7 +250,7 @@ func (k *asker) OnSharedLost(pool.Loss) {}
 func (k *asker) StatementName(*pool.Statement) string { return "auth_query" }
 
 // OnDescribed implements pool.Client.
-func (k *asker) OnDescribed(*pool.Statement, uint32, uint32) {}
+func (k *asker) OnDescribed(*pool.Statement, uint32, uint32, string) {}
 
 // Described implements pool.Client.
 func (k *asker) Described(*pool.Statement, uint32) bool { return false }
