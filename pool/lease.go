@@ -381,8 +381,9 @@ func (s *Server) sendUnnoticed(sql string, purpose purpose) {
 	b := pgwire.AppendMessage(s.scratch(), pgwire.Parse, []byte(name+"\x00"+sql+"\x00\x00\x00"))
 	b = pgwire.AppendMessage(b, pgwire.Bind, []byte(name+"\x00"+name+"\x00\x00\x00\x00\x00\x00\x00"))
 	b = pgwire.AppendMessage(b, pgwire.Execute, []byte(name+"\x00\x00\x00\x00\x00"))
+	b = pgwire.AppendClose(b, pgwire.KindPortal, name) // or it would be there until the transaction ends
 	s.write(pgwire.AppendClose(b, pgwire.KindStatement, name))
-	for _, kind := range []ReplyKind{ReplyParse, ReplyBind, ReplyExecute, ReplyClose} {
+	for _, kind := range []ReplyKind{ReplyParse, ReplyBind, ReplyExecute, ReplyClose, ReplyClose} {
 		s.replies.push(reply{kind: kind, mode: swallow, purpose: purpose})
 	}
 }
