@@ -70,7 +70,11 @@ func (l *localGroup) message(messageType byte, body []byte) bool {
 	switch messageType {
 	case pgwire.Query:
 		text, _, ok := pgwire.CString(body)
-		return ok && l.execute(l.session.classOf(text), l.session.proxy.intern(text))
+		class := l.session.classOf(text)
+		if class == classRead || class == classExclusive {
+			return false // before its text is kept
+		}
+		return ok && l.execute(class, l.session.proxy.intern(text))
 	case pgwire.Parse:
 		return l.parse(body)
 	case pgwire.Describe:
