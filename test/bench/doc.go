@@ -8,7 +8,7 @@
 //
 // main.go reads the command line; bench.go owns the server, the targets and the order;
 // target.go and peers.go say how each pooler is started; works.go lists the work,
-// pgbench.go does most of it, idle.go, sleeper.go, guess.go and schema.go the rest; results.go
+// pgbench.go does most of it, idle.go, sleeper.go, guess.go, schema.go and secured.go the rest; results.go
 // holds what was measured; goal.go, report.go and plot.go write it down.
 //
 // It reads /proc and therefore runs on Linux only.

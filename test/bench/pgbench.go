@@ -55,7 +55,7 @@ func (b *bench) pgbench(ctx context.Context, t *target, l load, seconds int) (*p
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(b.cluster.BinDir(), "pgbench"), pgbenchArguments(t.port, l, seconds)...)
 	cmd.Dir = logs
-	cmd.Env = childEnvironment([]string{"PGSSLMODE=disable", "PGGSSENCMODE=disable", "PGPASSWORD=" + t.password})
+	cmd.Env = childEnvironment([]string{"PGSSLMODE=" + t.sslMode(), "PGGSSENCMODE=disable", "PGPASSWORD=" + t.password})
 	var output, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

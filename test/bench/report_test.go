@@ -62,6 +62,30 @@ func sample(factor float64, names ...string) *results {
 	return r
 }
 
+func TestSecuredTable(t *testing.T) {
+	t.Parallel()
+	if text := securedTable(new(results)); text != "" {
+		t.Errorf("nothing was measured: %s", text)
+	}
+	r := new(results)
+	for i, s := range securities[:3] {
+		r.Runs = append(r.Runs, measurement{Work: workSecuredReads, Target: s.name, Repetition: 1, TPS: 1000 / float64(1+i), P99: 2, CPU: 3})
+	}
+	r.Runs = append(r.Runs, measurement{Work: workSecuredConnect, Target: securities[0].name, Repetition: 1, Outcome: fails})
+	text := securedTable(r)
+	for _, row := range []string{
+		"| neither TLS nor passwords | 1,000 | 1.00× | 2.00 | 3.0 | fails |",
+		"| TLS of clients | 333 | 0.33× | 2.00 | 3.0 | – |",
+	} {
+		if !strings.Contains(text, row) {
+			t.Errorf("no row %q in\n%s", row, text)
+		}
+	}
+	if strings.Contains(text, securities[3].name) {
+		t.Errorf("a row of what was not measured in\n%s", text)
+	}
+}
+
 func marks(r *results) map[mark]int {
 	counts := make(map[mark]int)
 	for _, g := range goals {

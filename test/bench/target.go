@@ -37,6 +37,7 @@ type target struct {
 	readsOnly bool    // it knows select-only and nothing else
 	program   command // path is empty for PostgreSQL itself
 	password  string  // that it asks clients for; empty: it trusts them
+	encrypted bool    // it speaks TLS with clients and nothing else
 
 	// The run at hand, nil for PostgreSQL itself; replaced by restart.
 	process *process
@@ -48,7 +49,15 @@ func (t *target) address() string { return net.JoinHostPort("127.0.0.1", strconv
 
 // url leads to the database of the benchmark.
 func (t *target) url() string {
-	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", user, t.password, t.address(), database)
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=%s", user, t.password, t.address(), database, t.sslMode())
+}
+
+// sslMode is libpq's of the clients.
+func (t *target) sslMode() string {
+	if t.encrypted {
+		return "require"
+	}
+	return "disable"
 }
 
 // start runs the pooler and returns when a query has passed through it.
