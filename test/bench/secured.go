@@ -62,6 +62,11 @@ func (b *bench) runSecured(ctx context.Context) error {
 	reads := load{protocol: "prepared", clients: 64, sampling: readSampling, script: []string{"-b", "select-only", "-D", "scale=" + strconv.Itoa(readScale)}}
 	connects := load{protocol: "simple", clients: 16, sampling: 1, script: reads.script, connect: true}
 	var all [2]contest
+	defer func() {
+		for _, e := range all[0].entrants {
+			e.target.stop()
+		}
+	}()
 	for _, s := range securities {
 		t, err := b.newSecured(ctx, b.targets[at], s, certificate, key)
 		if err != nil {
@@ -70,7 +75,6 @@ func (b *bench) runSecured(ctx context.Context) error {
 		if err := t.start(ctx, b.dir); err != nil {
 			return err
 		}
-		defer t.stop()
 		all[0].entrants = append(all[0].entrants, entrant{workSecuredReads, t, reads})
 		all[1].entrants = append(all[1].entrants, entrant{workSecuredConnect, t, connects})
 	}
