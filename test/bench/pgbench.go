@@ -110,6 +110,9 @@ func parsePgbench(output string) (*pgbenchResult, error) {
 		return nil, err
 	}
 	match := tpsLine.FindStringSubmatch(output)
+	if match == nil && transactions == 0 { // the time was over before all had logged in
+		return new(pgbenchResult), nil
+	}
 	if match == nil {
 		return nil, fmt.Errorf("pgbench printed no tps: %q", output)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -106,5 +107,18 @@ func TestPgbenchArguments(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestParsePgbenchWithoutTransactions has a run that was over before all had logged in,
+// of which pgbench prints no throughput.
+func TestParsePgbenchWithoutTransactions(t *testing.T) {
+	t.Parallel()
+	const none = "number of transactions actually processed: 0\n"
+	if result, err := parsePgbench(none); err != nil || result.transactions != 0 || result.tps != 0 {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	if result, err := parsePgbench(strings.Replace(none, "0", "7", 1)); err == nil {
+		t.Errorf("transactions without throughput: %+v", result)
 	}
 }
