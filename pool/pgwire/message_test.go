@@ -161,6 +161,38 @@ func TestPeekAllocations(t *testing.T) {
 	}
 }
 
+// BenchmarkPeek finds the messages of one execution of a prepared statement, and of its
+// answer.
+func BenchmarkPeek(b *testing.B) {
+	group := pgwire.AppendEmpty(nil, pgwire.Sync)
+	for _, t := range []byte{pgwire.Execute, pgwire.Describe, pgwire.Bind} {
+		group = append(pgwire.AppendMessage(nil, t, make([]byte, 24)), group...)
+	}
+	answer := pgwire.AppendReadyForQuery(nil, pgwire.TxIdle)
+	for _, t := range []byte{pgwire.CommandComplete, pgwire.DataRow, pgwire.RowDescription, pgwire.BindComplete} {
+		answer = append(pgwire.AppendMessage(nil, t, make([]byte, 24)), answer...)
+	}
+	for _, test := range []struct {
+		name     string
+		messages []byte
+		peek     func([]byte) (byte, int, error)
+	}{{"frontend", group, pgwire.PeekFrontend}, {"backend", answer, pgwire.PeekBackend}} {
+		b.Run(test.name, func(b *testing.B) {
+			b.SetBytes(int64(len(test.messages)))
+			b.ReportAllocs()
+			for b.Loop() {
+				for rest := test.messages; len(rest) > 0; {
+					_, size, err := test.peek(rest)
+					if err != nil || size == 0 {
+						b.Fatal(size, err)
+					}
+					rest = rest[size:]
+				}
+			}
+		})
+	}
+}
+
 func TestSQLStateClass(t *testing.T) {
 	for state, want := range map[pgwire.SQLState]string{pgwire.ProtocolViolation: "08", "": "", "5": "", "57": "57"} {
 		if got := state.Class(); got != want {
