@@ -1,0 +1,2 @@
+// Package process builds and runs the billproxy binary for tests.
+package process
