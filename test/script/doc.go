@@ -40,5 +40,6 @@
 //	cancel                             cancels what the client has under way
 //	disconnect, vanish                 leaves with Terminate, or with a reset
 //	await SQL                          waits until a superuser gets true; of no client
+//	servers N                          leaves out steps that wait for one of N servers
 //	ignore MESSAGE REASON              messages of that type are not compared
 package script

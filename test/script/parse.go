@@ -51,6 +51,10 @@ func (p *parser) take(content string, indented bool) error {
 			p.script.Proxy[name] = value
 		}
 		return nil
+	case "servers":
+		l := words{rest: rest}
+		p.script.Servers = number[int](&l, l.word())
+		return l.end()
 	case "ignore":
 		message, reason, _ := strings.Cut(rest, " ")
 		if reason == "" {

@@ -16,6 +16,11 @@ type Script struct {
 	Proxy map[string]string
 	Setup string
 
+	// Servers is how many the proxy may use, if it matters: then a step is left out by
+	// which a client would have to wait for a server, because others are in
+	// transactions on all of them.
+	Servers int
+
 	// Ignored has the types of messages that are not compared, and why.
 	Ignored map[string]string
 
@@ -105,6 +110,9 @@ func (s *Script) String() string {
 			fmt.Fprintf(&b, " %s=%s", name, word(s.Proxy[name]))
 		}
 		b.WriteString("\n")
+	}
+	if s.Servers > 0 {
+		fmt.Fprintf(&b, "servers %d\n", s.Servers)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Ignored)) {
 		fmt.Fprintf(&b, "ignore %s %s\n", name, s.Ignored[name])

@@ -7,6 +7,7 @@ import (
 
 // everything has every kind of line that there is.
 const everything = `proxy DEFAULT_POOL_SIZE=1 SHARED_READS=off
+servers 2
 ignore NegotiateProtocolVersion PostgreSQL 15 speaks 3.0 only
 setup
   create table item (id int);

@@ -1,0 +1,180 @@
+package differential
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
+	"github.com/billproxy/billproxy/cmd/billproxy/devpg/devpgtest"
+	"github.com/billproxy/billproxy/test/process"
+	"github.com/billproxy/billproxy/test/script"
+)
+
+var flags struct {
+	seed     uint64
+	from     uint64
+	duration time.Duration
+	mode     string
+	binary   string
+	out      string
+}
+
+func init() {
+	flag.Uint64Var(&flags.seed, "differential.seed", 0, "play this seed only")
+	flag.Uint64Var(&flags.from, "differential.from", 1, "begin with this seed")
+	flag.DurationVar(&flags.duration, "differential.for", 40*time.Second, "go on for so long")
+	flag.StringVar(&flags.mode, "differential.mode", "transaction", "POOL_MODE of the proxy")
+	flag.StringVar(&flags.binary, "differential.binary", "", "use this billproxy instead of building one")
+	flag.StringVar(&flags.out, "differential.out", "", "go on after a mismatch, and write each to a file in this folder")
+}
+
+const (
+	// patience bounds every wait. Nothing takes long here but a lost reply.
+	patience = 20 * time.Second
+
+	// waitTimeout is how long a client may wait for a server, which it never should.
+	waitTimeout = "3s"
+
+	// shrinkTime bounds the search for a small case.
+	shrinkTime = 60 * time.Second
+)
+
+// shared is what TestMain prepares.
+var shared struct {
+	cluster *devpg.Cluster
+	binary  string
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	shared.binary = flags.binary
+	if shared.binary == "" {
+		dir, err := os.MkdirTemp("", "billproxy-differential-")
+		if err == nil {
+			defer os.RemoveAll(dir)
+			shared.binary = filepath.Join(dir, "billproxy")
+			err = process.Build(context.Background(), shared.binary)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return devpgtest.Run(m, map[string]string{
+		"lock_timeout": "2s", // of two clients one waits for the other only by accident
+		"autovacuum":   "off",
+	}, &shared.cluster)
+}
+
+// player plays cases.
+type player struct {
+	twins  *script.Twins
+	binary string
+	mode   string
+
+	// Of all cases.
+	cases, steps, messages int
+}
+
+func newPlayer(t *testing.T, binary string) *player {
+	t.Helper()
+	twins, err := script.NewTwins(t.Context(), shared.cluster, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = twins.Close(context.WithoutCancel(t.Context())) })
+	return &player{twins: twins, binary: binary, mode: flags.mode}
+}
+
+// play plays a case with a proxy of its own, so that it depends on no other.
+func (p *player) play(ctx context.Context, s *script.Script) (*script.Mismatch, error) {
+	environment := map[string]string{"POOL_MODE": p.mode, "QUERY_WAIT_TIMEOUT": waitTimeout}
+	maps.Copy(environment, s.Proxy)
+	if p.mode == "session" {
+		environment["DEFAULT_POOL_SIZE"] = "10"
+	}
+	proxy, err := process.StartProxy(ctx, p.binary, shared.cluster, environment)
+	if err != nil {
+		return nil, err
+	}
+	defer proxy.Kill()
+	result, err := p.twins.Play(ctx, proxy.Address, s)
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, proxy.Log)
+	}
+	p.cases++
+	p.steps += result.Steps
+	p.messages += result.Messages
+	if result.Mismatch == nil {
+		return nil, proxy.Log.Problem()
+	}
+	return result.Mismatch, nil
+}
+
+// shrink makes a failing case small.
+func (p *player) shrink(ctx context.Context, s *script.Script, first *script.Mismatch) (*script.Script, *script.Mismatch) {
+	deadline, last := time.Now().Add(shrinkTime), first
+	short := *s
+	short.Steps = s.Steps[:first.Index+1]
+	small := shrink(&short, func(candidate *script.Script) bool {
+		if time.Now().After(deadline) {
+			return false
+		}
+		mismatch, err := p.play(ctx, candidate)
+		if err != nil || mismatch == nil {
+			return false
+		}
+		last = mismatch
+		return true
+	})
+	return small, last
+}
+
+// report describes a failing seed by a small case.
+func (p *player) report(ctx context.Context, seed uint64, s *script.Script, first *script.Mismatch) string {
+	small, mismatch := p.shrink(ctx, s, first)
+	text := *small
+	text.Setup = "" // the schema is known
+	return fmt.Sprintf("seed %d: %s\n\nshrunk to:\n%s\nreplay: go test ./test/differential -run TestSeeds -differential.seed=%d\n",
+		seed, mismatch, &text, seed)
+}
+
+// TestSeeds plays cases for as long as it is told to.
+func TestSeeds(t *testing.T) {
+	if err := process.OpenSources(); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlayer(t, shared.binary)
+	from, deadline := flags.from, time.Now().Add(flags.duration)
+	if flags.seed > 0 {
+		from, deadline = flags.seed, time.Now()
+	}
+	seed := from
+	for ; seed == from || time.Now().Before(deadline); seed++ {
+		s := newCase(seed)
+		mismatch, err := p.play(t.Context(), s)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if mismatch == nil {
+			continue
+		}
+		report := p.report(t.Context(), seed, s, mismatch)
+		t.Error(report)
+		if flags.out == "" {
+			break
+		}
+		if err := os.WriteFile(filepath.Join(flags.out, fmt.Sprintf("seed-%d.txt", seed)), []byte(report), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("seeds %d to %d: %d cases, %d steps, %d messages compared", from, seed-1, p.cases, p.steps, p.messages)
+}
