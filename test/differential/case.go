@@ -16,6 +16,7 @@ type generator struct {
 	weight    int // of all features
 	superuser bool
 	leaves    bool // clients leave and are replaced
+	started   bool // clients log in with parameters
 
 	// The client at hand.
 	client int
@@ -52,7 +53,7 @@ func newCase(seed uint64) *script.Script {
 	if oneServer {
 		servers = 1
 	}
-	g.superuser, g.leaves = g.one(5), !g.one(4)
+	g.superuser, g.leaves, g.started = g.one(5), !g.one(4), g.one(3)
 	g.features = always
 	for _, f := range optional {
 		if g.one(2) && (f.replayed || !oneServer) {

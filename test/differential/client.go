@@ -48,7 +48,7 @@ func (g *generator) login() script.Step {
 	if g.superuser {
 		step.Parameters = append(step.Parameters, [2]string{"user", "boss"})
 	}
-	if g.one(2) {
+	if !g.started {
 		return step
 	}
 	for range 1 + g.random.IntN(2) {

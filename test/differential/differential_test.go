@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ var flags struct {
 	duration time.Duration
 	mode     string
 	binary   string
+	script   string
 	out      string
 }
 
@@ -31,6 +33,7 @@ func init() {
 	flag.DurationVar(&flags.duration, "differential.for", 40*time.Second, "go on for so long")
 	flag.StringVar(&flags.mode, "differential.mode", "transaction", "POOL_MODE of the proxy")
 	flag.StringVar(&flags.binary, "differential.binary", "", "use this billproxy instead of building one")
+	flag.StringVar(&flags.script, "differential.script", "", "play the script in this file instead, with the schema of all cases")
 	flag.StringVar(&flags.out, "differential.out", "", "go on after a mismatch, and write each to a file in this folder")
 }
 
@@ -138,13 +141,15 @@ func (p *player) shrink(ctx context.Context, s *script.Script, first *script.Mis
 	return small, last
 }
 
-// report describes a failing seed by a small case.
-func (p *player) report(ctx context.Context, seed uint64, s *script.Script, first *script.Mismatch) string {
+// report describes a failing case by a small one, as a script.
+func (p *player) report(ctx context.Context, title string, s *script.Script, first *script.Mismatch) string {
 	small, mismatch := p.shrink(ctx, s, first)
-	text := *small
-	text.Setup = "" // the schema is known
-	return fmt.Sprintf("seed %d: %s\n\nshrunk to:\n%s\nreplay: go test ./test/differential -run TestSeeds -differential.seed=%d\n",
-		seed, mismatch, &text, seed)
+	small.Setup = "" // every case has the schema
+	var b strings.Builder
+	for line := range strings.Lines(fmt.Sprintf("%s, %s\n", title, mismatch)) {
+		b.WriteString("# " + line)
+	}
+	return b.String() + small.String()
 }
 
 // TestSeeds plays cases for as long as it is told to.
@@ -153,6 +158,10 @@ func TestSeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newPlayer(t, shared.binary)
+	if flags.script != "" {
+		p.replay(t, flags.script)
+		return
+	}
 	from, deadline := flags.from, time.Now().Add(flags.duration)
 	if flags.seed > 0 {
 		from, deadline = flags.seed, time.Now()
@@ -167,8 +176,8 @@ func TestSeeds(t *testing.T) {
 		if mismatch == nil {
 			continue
 		}
-		report := p.report(t.Context(), seed, s, mismatch)
-		t.Error(report)
+		report := p.report(t.Context(), fmt.Sprint("seed ", seed), s, mismatch)
+		t.Errorf("seed %d fails, shrunk to:\n%s\nreplay: go test ./test/differential -run TestSeeds -differential.seed=%d", seed, report, seed)
 		if flags.out == "" {
 			break
 		}
@@ -177,4 +186,25 @@ func TestSeeds(t *testing.T) {
 		}
 	}
 	t.Logf("seeds %d to %d: %d cases, %d steps, %d messages compared", from, seed-1, p.cases, p.steps, p.messages)
+}
+
+// replay plays a case that was written to a file.
+func (p *player) replay(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := script.Parse(string(text))
+	if err != nil {
+		t.Fatalf("%s, %v", file, err)
+	}
+	s.Setup = schema
+	mismatch, err := p.play(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mismatch != nil {
+		t.Errorf("%s, %s", file, mismatch)
+	}
 }

@@ -39,7 +39,7 @@ create function lib.scoped_set(value text) returns text language plpgsql set sea
 create function lib.hidden_temp(name text) returns void language plpgsql as
   $$ begin execute format('create temp table %I (id int)', name); end $$;
 create function lib.hidden_drop(name text) returns void language plpgsql as
-  $$ begin execute format('drop table pg_temp.%I', name); end $$;
+  $$ begin if to_regclass('pg_temp.' || name) is not null then execute format('drop table pg_temp.%I', name); end if; end $$;
 create function lib.hidden_lock(key int) returns boolean language plpgsql as
   $$ begin return pg_try_advisory_lock(key); end $$;
 create function lib.hidden_listen(channel text) returns void language plpgsql as
