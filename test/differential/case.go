@@ -43,8 +43,8 @@ func (g *generator) statement() statement {
 	panic("BUG: the weight is more than that of all features")
 }
 
-// newCase makes the script of a seed.
-func newCase(seed uint64) *script.Script {
+// newCase makes the script of a seed, with some of the optional features.
+func newCase(seed uint64, optional []feature) *script.Script {
 	g := &generator{random: rand.New(rand.NewPCG(seed, 0))}
 	clients := 2 + g.random.IntN(2)
 	servers := clients

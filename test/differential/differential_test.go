@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ var flags struct {
 	duration time.Duration
 	mode     string
 	binary   string
+	features string
 	script   string
 	out      string
 }
@@ -33,6 +35,7 @@ func init() {
 	flag.DurationVar(&flags.duration, "differential.for", 40*time.Second, "go on for so long")
 	flag.StringVar(&flags.mode, "differential.mode", "transaction", "POOL_MODE of the proxy")
 	flag.StringVar(&flags.binary, "differential.binary", "", "use this billproxy instead of building one")
+	flag.StringVar(&flags.features, "differential.features", "", "of the optional features only those named in this list")
 	flag.StringVar(&flags.script, "differential.script", "", "play the script in this file instead, with the schema of all cases")
 	flag.StringVar(&flags.out, "differential.out", "", "go on after a mismatch, and write each to a file in this folder")
 }
@@ -42,10 +45,11 @@ const (
 	patience = 20 * time.Second
 
 	// waitTimeout is how long a client may wait for a server, which it never should.
-	waitTimeout = "3s"
+	waitTimeout = "1s"
 
-	// shrinkTime bounds the search for a small case.
-	shrinkTime = 60 * time.Second
+	// shrinkTime bounds the search for a small case, in which patience is short.
+	shrinkTime     = 60 * time.Second
+	shrinkPatience = 2 * time.Second
 )
 
 // shared is what TestMain prepares.
@@ -122,23 +126,24 @@ func (p *player) play(ctx context.Context, s *script.Script) (*script.Mismatch, 
 	return result.Mismatch, nil
 }
 
-// shrink makes a failing case small.
+// shrink makes a failing case small. What does not fail again is returned as it is.
 func (p *player) shrink(ctx context.Context, s *script.Script, first *script.Mismatch) (*script.Script, *script.Mismatch) {
-	deadline, last := time.Now().Add(shrinkTime), first
 	short := *s
 	short.Steps = s.Steps[:first.Index+1]
+	deadline := time.Now().Add(shrinkTime)
+	p.twins.SetPatience(shrinkPatience)
 	small := shrink(&short, func(candidate *script.Script) bool {
 		if time.Now().After(deadline) {
 			return false
 		}
 		mismatch, err := p.play(ctx, candidate)
-		if err != nil || mismatch == nil {
-			return false
-		}
-		last = mismatch
-		return true
+		return err == nil && mismatch != nil
 	})
-	return small, last
+	p.twins.SetPatience(patience)
+	if mismatch, err := p.play(ctx, small); err == nil && mismatch != nil {
+		return small, mismatch
+	}
+	return s, first
 }
 
 // report describes a failing case by a small one, as a script.
@@ -162,13 +167,17 @@ func TestSeeds(t *testing.T) {
 		p.replay(t, flags.script)
 		return
 	}
+	features := optional
+	if flags.features != "" {
+		features = slices.DeleteFunc(slices.Clone(optional), func(f feature) bool { return !strings.Contains(flags.features, f.name) })
+	}
 	from, deadline := flags.from, time.Now().Add(flags.duration)
 	if flags.seed > 0 {
 		from, deadline = flags.seed, time.Now()
 	}
 	seed := from
 	for ; seed == from || time.Now().Before(deadline); seed++ {
-		s := newCase(seed)
+		s := newCase(seed, features)
 		mismatch, err := p.play(t.Context(), s)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

@@ -42,4 +42,5 @@
 //	await SQL                          waits until a superuser gets true; of no client
 //	servers N                          leaves out steps that wait for one of N servers
 //	ignore MESSAGE REASON              messages of that type are not compared
+//	ignore where REASON                nor is where an error says that it happened
 package script

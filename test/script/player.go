@@ -87,6 +87,7 @@ func (p *player) read(c *client, until Until) (transcript []string) {
 	switch until.Message {
 	case untilNothing:
 		return nil
+	case untilClose: // no message has that name
 	case "":
 		until.Message, count = "ReadyForQuery", c.owed
 	case "ReadyForQuery":
@@ -133,13 +134,16 @@ func sortReports(transcript []string) {
 	}
 }
 
+// inVain is in a transcript if the client has lost its patience.
+const inVain = "nothing came"
+
 // cause says why nothing was received.
 func cause(err error) string {
 	switch networkError, _ := errors.AsType[net.Error](err); {
 	case wire.IsEnd(err):
 		return "the connection was closed"
 	case networkError != nil && networkError.Timeout():
-		return "nothing came"
+		return inVain
 	}
 	return err.Error()
 }
@@ -189,7 +193,7 @@ func (p *player) await(ctx context.Context, sql string) []string {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return []string{"awaited in vain"}
+			return []string{inVain}
 		}
 	}
 }

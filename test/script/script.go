@@ -21,7 +21,8 @@ type Script struct {
 	// transactions on all of them.
 	Servers int
 
-	// Ignored has the types of messages that are not compared, and why.
+	// Ignored has the types of messages that are not compared, or "where" for that
+	// field of errors, and why.
 	Ignored map[string]string
 
 	Steps []Step
@@ -65,6 +66,9 @@ type Until struct {
 	Message string // or untilClose or untilNothing
 	Count   int    // how many of them; 0 is 1
 }
+
+// ignoredWhere is in Script.Ignored for a field.
+const ignoredWhere = "where"
 
 const (
 	untilClose   = "close"

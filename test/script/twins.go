@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +71,13 @@ func NewTwins(ctx context.Context, cluster *devpg.Cluster, patience time.Duratio
 		}
 	}
 	return t, nil
+}
+
+// SetPatience changes how long anything may take.
+func (t *Twins) SetPatience(patience time.Duration) {
+	for _, p := range t.players() {
+		p.patience = patience
+	}
 }
 
 // Close disconnects from the databases.
@@ -171,7 +179,7 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 		}
 		var m Mismatch
 		_ = t.both(func(p *player) error { // play has nothing to complain of
-			transcript := slices.DeleteFunc(p.play(ctx, step), s.ignores)
+			transcript := s.compared(p.play(ctx, step))
 			if p == t.direct {
 				m.Direct = transcript
 			} else {
@@ -183,6 +191,9 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 			if err := t.settle(ctx, &m); err != nil {
 				return result, err
 			}
+		}
+		if n := len(m.Direct); n > 0 && m.Direct[n-1] == inVain {
+			return result, fmt.Errorf("%s: directly, nothing came within %v", step, t.direct.patience)
 		}
 		result.Steps++
 		result.Messages += len(m.Direct)
@@ -212,10 +223,23 @@ func (t *Twins) wouldWait(step *Step, servers int) bool {
 	return busy >= servers
 }
 
-func (s *Script) ignores(line string) bool {
-	name, _, _ := strings.Cut(line, " ")
-	_, ignored := s.Ignored[name]
-	return ignored
+// where matches the field of an error that says where it happened.
+var where = regexp.MustCompile(` where="(?:[^"\\]|\\.)*"`)
+
+// compared is what of a transcript is not ignored.
+func (s *Script) compared(transcript []string) []string {
+	var compared []string
+	for _, line := range transcript {
+		name, _, _ := strings.Cut(line, " ")
+		if _, ignored := s.Ignored[name]; ignored {
+			continue
+		}
+		if _, ignored := s.Ignored[ignoredWhere]; ignored {
+			line = where.ReplaceAllString(line, "")
+		}
+		compared = append(compared, line)
+	}
+	return compared
 }
 
 // held lists what clients hold that other clients can see: advisory locks and open

@@ -2,6 +2,7 @@ package twin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -35,13 +36,13 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		shared.binary = filepath.Join(dir, "billproxy")
-		err = process.Build(context.Background(), shared.binary, "-race")
+		err = process.Build(context.Background(), shared.binary)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	code := devpgtest.Run(m, map[string]string{"max_prepared_transactions": "5"}, &shared.cluster)
+	code := devpgtest.Run(m, nil, &shared.cluster)
 	fmt.Printf("twin: %d scripts, played %d times, %d steps, %d messages compared\n",
 		played.scripts, played.plays, played.steps, played.messages)
 	return code
@@ -65,56 +66,73 @@ func TestScripts(t *testing.T) {
 	defer twins.Close(context.WithoutCancel(t.Context()))
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("testdata has %d scripts, %v", len(files), err)
+		t.Fatalf("testdata has %d files, %v", len(files), err)
 	}
-	played.scripts = len(files)
-	proxies := map[string]*process.Proxy{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			s, err := script.Parse(string(text))
-			if err != nil {
-				t.Fatalf("%s, %v", file, err)
-			}
-			for _, variant := range variants {
-				environment := maps.Clone(variant)
-				maps.Copy(environment, s.Proxy)
-				proxy := proxies[fmt.Sprint(environment)]
-				if proxy == nil {
-					proxy = start(t, environment)
-					proxies[fmt.Sprint(environment)] = proxy
-				}
-				result, err := twins.Play(t.Context(), proxy.Address, s)
-				if err != nil {
-					t.Fatal(err)
-				}
-				played.plays++
-				played.steps += result.Steps
-				played.messages += result.Messages
-				if result.Mismatch != nil {
-					t.Errorf("%s with %v, %s", file, environment, result.Mismatch)
-				}
+			for _, section := range sections(string(text)) {
+				t.Run(section.name, func(t *testing.T) {
+					s, err := script.Parse(section.text)
+					if err != nil {
+						t.Fatalf("%s, %v", file, err)
+					}
+					played.scripts++
+					play(t, twins, file, s)
+				})
 			}
 		})
 	}
-	for _, proxy := range proxies {
-		if err := proxy.Stop(patience); err != nil {
-			t.Error(err)
-		}
-		if err := proxy.Log.Problem(); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
-func start(t *testing.T, environment map[string]string) *process.Proxy {
-	t.Helper()
-	proxy, err := process.StartProxy(t.Context(), shared.binary, shared.cluster, environment)
-	if err != nil {
-		t.Fatal(err)
+// section is one script of a file.
+type section struct{ name, text string }
+
+// sections takes a file apart. A line "== name" begins a script; what is above the
+// first one belongs to all. Lines keep their numbers.
+func sections(text string) []section {
+	const mark = "== "
+	var head string
+	var list []section
+	lines := 0
+	for line := range strings.Lines(text) {
+		name, begins := strings.CutPrefix(line, mark)
+		switch {
+		case begins:
+			blank := strings.Repeat("\n", lines-strings.Count(head, "\n")+1)
+			list = append(list, section{strings.TrimSpace(name), head + blank})
+		case len(list) == 0:
+			head += line
+		default:
+			list[len(list)-1].text += line
+		}
+		lines++
 	}
-	return proxy
+	return list
+}
+
+// play plays a script, each time with a proxy of its own, that knows nothing.
+func play(t *testing.T, twins *script.Twins, file string, s *script.Script) {
+	t.Helper()
+	for _, variant := range variants {
+		environment := maps.Clone(variant)
+		maps.Copy(environment, s.Proxy)
+		proxy, err := process.StartProxy(t.Context(), shared.binary, shared.cluster, environment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := twins.Play(t.Context(), proxy.Address, s)
+		if err := errors.Join(err, proxy.Stop(patience), proxy.Log.Problem()); err != nil {
+			t.Fatal(err)
+		}
+		played.plays++
+		played.steps += result.Steps
+		played.messages += result.Messages
+		if result.Mismatch != nil {
+			t.Errorf("%s with %v, %s", file, environment, result.Mismatch)
+		}
+	}
 }
