@@ -1,6 +1,9 @@
 package differential
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // setting is a run-time parameter and values for it, as SQL literals are written.
 type setting struct {
@@ -64,9 +67,18 @@ func (g *generator) setting() (name, value string) {
 	return s.name, pick(g, s.values)
 }
 
-// settingName picks the name of a parameter.
-func (g *generator) settingName() string {
-	name, _ := g.setting()
+// known is setting without customized parameters. Once set, one of these stays known
+// to its server, without a value, and another client can tell: its name is no error.
+func (g *generator) known() (name, value string) {
+	for {
+		if name, value = g.setting(); !strings.HasPrefix(name, "my.") {
+			return name, value
+		}
+	}
+}
+
+func (g *generator) knownName() string {
+	name, _ := g.known()
 	return name
 }
 
@@ -115,7 +127,7 @@ func (g *generator) reset() statement {
 	case 2:
 		return sql("set session characteristics as transaction %s", pick(g, characteristics))
 	}
-	return sql("reset %s", g.settingName())
+	return sql("reset %s", g.knownName())
 }
 
 var characteristics = []string{
@@ -137,9 +149,9 @@ func (g *generator) role() statement {
 func (g *generator) look() statement {
 	switch g.random.IntN(5) {
 	case 0:
-		return sql("show %s", g.settingName())
+		return sql("show %s", g.knownName())
 	case 1:
-		return statement{"select current_setting($1, true)", []string{g.settingName()}}
+		return statement{"select current_setting($1, true)", []string{g.knownName()}}
 	}
 	return sql("%s", pick(g, sameTexts))
 }
@@ -163,7 +175,7 @@ var sameTexts = []string{
 	"show default_transaction_read_only",
 	"show application_name",
 	"show TimeZone",
-	"select current_setting('my.tenant', true), current_setting('my.last', true), current_setting('my.local', true)",
+	"select nullif(current_setting('my.tenant', true), ''), nullif(current_setting('my.last', true), ''), nullif(current_setting('my.local', true), '')",
 	"select to_regclass('t1') is null, to_regclass('t2') is null, to_regclass('item')::text",
 	"select count(*) from pg_listening_channels()",
 	"select mode, classid, objid from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() order by 1, 2, 3",

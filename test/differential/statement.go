@@ -124,7 +124,7 @@ func (g *generator) hiddenSetting() statement {
 	case 3:
 		return statement{"select lib.hidden_config($1, $2, $3)", []string{name, value, pick(g, []string{"true", "false"})}}
 	case 4:
-		return sql("select lib.hidden_reset('%s')", name)
+		return sql("select lib.hidden_reset('%s')", g.knownName())
 	case 5:
 		return sql("select lib.undone_set('%s', %s)", name, quoted)
 	case 6:
@@ -146,7 +146,8 @@ func (g *generator) hiddenSetting() statement {
 	case 14:
 		return sql("insert into lib.ticket (owner) select set_config('%s', %s, false)", name, quoted)
 	}
-	return sql("update pg_settings set setting = %s where name = '%s'", quoted, name)
+	name, value = g.known()
+	return sql("update pg_settings set setting = %s where name = '%s'", literal(value), name)
 }
 
 // temporary uses temporary tables. It does not name pg_temp: a server that has ever

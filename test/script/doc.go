@@ -23,7 +23,9 @@
 // below it: its messages are sent in one write. Then the client reads as many
 // ReadyForQuery as it is owed, or, if the step ends with a line "until", up to the
 // message named there, or to the end of the connection (close), or not at all
-// (nothing). What it reads is compared before the next step begins.
+// (nothing). What it reads is compared before the next step begins: message by
+// message, but for parameters, of which the values at ReadyForQuery are compared, and
+// notifications, which are compared when the client is idle.
 //
 //	Query SQL                    Sync, Flush, Terminate
 //	Parse NAME [types=OID,…] SQL Describe statement|portal NAME

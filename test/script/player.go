@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -31,8 +32,9 @@ type player struct {
 type client struct {
 	*wire.Client
 
-	owed          int      // how many ReadyForQuery
-	notifications []string // received and not yet reported
+	owed          int               // how many ReadyForQuery
+	reported      map[string]string // the parameters at the last one
+	notifications []string          // received and not yet told
 }
 
 // play takes a step and returns, in words, what the client is told.
@@ -104,15 +106,17 @@ func (p *player) read(c *client, until Until) (transcript []string) {
 		case "NotificationResponse":
 			c.notifications = append(c.notifications, words)
 			continue
+		case "ParameterStatus":
+			continue
 		case "ReadyForQuery":
 			c.owed = max(0, c.owed-1)
+			transcript = append(transcript, c.reports()...)
 		}
 		transcript = append(transcript, words)
 		if name == until.Message {
 			count--
 		}
 	}
-	sortReports(transcript)
 	if c.TxStatus == 'I' && c.owed == 0 {
 		// What has been notified before is delivered before ReadyForQuery.
 		transcript = append(transcript, c.notifications...)
@@ -121,17 +125,17 @@ func (p *player) read(c *client, until Until) (transcript []string) {
 	return transcript
 }
 
-// sortReports sorts neighbouring ParameterStatus: their order is nobody's business.
-func sortReports(transcript []string) {
-	isReport := func(line string) bool { return strings.HasPrefix(line, "ParameterStatus ") }
-	for i := 0; i < len(transcript); i++ {
-		j := i
-		for j < len(transcript) && isReport(transcript[j]) {
-			j++
+// reports are the parameters that have another value than at the last
+// ReadyForQuery: when and how often they are reported in between is nobody's business.
+func (c *client) reports() []string {
+	var changed []string
+	for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
+		if value := c.Parameters[name]; c.reported[name] != value {
+			changed = append(changed, fmt.Sprintf("ParameterStatus %s=%s", name, value))
 		}
-		slices.Sort(transcript[i:j])
-		i = max(i, j-1)
 	}
+	c.reported = maps.Clone(c.Parameters)
+	return changed
 }
 
 // inVain is in a transcript if the client has lost its patience.
