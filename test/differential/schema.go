@@ -49,7 +49,7 @@ create function lib.hidden_next() returns bigint language plpgsql as
 create function lib.hidden_prepare(name text) returns void language plpgsql as
   $$ begin execute format('prepare %I as select 42', name); end $$;
 create function lib.hidden_cursor(name refcursor) returns refcursor language plpgsql as
-  $$ begin open name for select id, name from s1.item order by id; return name; end $$;
+  $$ begin open name for select item.id, item.name from s1.item order by id; return name; end $$;
 create function lib.fails(name text, value text) returns void language plpgsql as
   $$ begin perform set_config(name, value, false); raise exception 'failed after %', name using errcode = 'U0001'; end $$;
 create function lib.remember() returns trigger language plpgsql as
