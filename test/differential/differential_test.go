@@ -98,7 +98,11 @@ func newPlayer(t *testing.T, binary string) *player {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = twins.Close(context.WithoutCancel(t.Context())) })
+	t.Cleanup(func() {
+		if err := twins.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 	return &player{twins: twins, binary: binary, mode: flags.mode}
 }
 

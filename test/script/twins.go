@@ -80,15 +80,28 @@ func (t *Twins) SetPatience(patience time.Duration) {
 	}
 }
 
-// Close disconnects from the databases.
+// Close drops the databases and the roles.
 func (t *Twins) Close(ctx context.Context) error {
-	var errs []error
 	for _, p := range t.players() {
 		if p != nil {
-			errs = append(errs, p.admin.Close(ctx))
+			p.leave()
+			_ = p.admin.Close(ctx) // it is cut otherwise
 		}
 	}
-	return errors.Join(errs...)
+	admin, err := pgx.Connect(ctx, t.cluster.URL(devpg.Superuser, "postgres"))
+	if err != nil {
+		return err
+	}
+	defer admin.Close(ctx)
+	for _, sql := range []string{
+		"drop database if exists twin_direct with (force)", "drop database if exists twin_proxied with (force)",
+		"drop role app, boss, reader, writer",
+	} {
+		if err := admin.PgConn().Exec(ctx, sql).Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *Twins) players() []*player { return []*player{t.direct, t.proxied} }

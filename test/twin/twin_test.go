@@ -63,7 +63,11 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer twins.Close(context.WithoutCancel(t.Context()))
+	t.Cleanup(func() {
+		if err := twins.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("testdata has %d files, %v", len(files), err)
