@@ -14,7 +14,7 @@ import (
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg/devpgtest"
-	"github.com/billproxy/billproxy/test/process"
+	"github.com/billproxy/billproxy/test/launch"
 	"github.com/billproxy/billproxy/test/script"
 )
 
@@ -69,7 +69,7 @@ func run(m *testing.M) int {
 		if err == nil {
 			defer os.RemoveAll(dir)
 			shared.binary = filepath.Join(dir, "billproxy")
-			err = process.Build(context.Background(), shared.binary)
+			err = launch.Build(context.Background(), shared.binary)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -113,7 +113,7 @@ func (p *player) play(ctx context.Context, s *script.Script) (*script.Mismatch, 
 	if p.mode == "session" {
 		environment["DEFAULT_POOL_SIZE"] = "10"
 	}
-	proxy, err := process.StartProxy(ctx, p.binary, shared.cluster, environment)
+	proxy, err := launch.StartProxy(ctx, p.binary, shared.cluster, environment)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (p *player) report(ctx context.Context, title string, s *script.Script, fir
 
 // TestSeeds plays cases for as long as it is told to.
 func TestSeeds(t *testing.T) {
-	if err := process.OpenSources(); err != nil {
+	if err := launch.OpenSources(); err != nil {
 		t.Fatal(err)
 	}
 	p := newPlayer(t, shared.binary)

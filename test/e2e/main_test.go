@@ -3,17 +3,15 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg/devpgtest"
+	"github.com/billproxy/billproxy/test/launch"
 )
 
 // patience bounds every wait. It only decides how soon a broken test fails.
@@ -45,40 +43,18 @@ func run(m *testing.M) int {
 	}, &shared.cluster)
 }
 
-// openSources looks into every folder that the binary is built from. It is called by
-// tests: go test takes a result from its cache unless something changed that the
-// tests have opened, and it does not see what the build opens.
-var openSources = sync.OnceValue(func() error {
-	return filepath.WalkDir(filepath.Join("..", ".."), func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." {
-			return fs.SkipDir
-		}
-		return err
-	})
-})
-
 func buildBinaries(ctx context.Context, dir string) error {
 	shared.raceBinary = filepath.Join(dir, "billproxy-race")
 	shared.plainBinary = filepath.Join(dir, "billproxy")
 	var builds sync.WaitGroup
 	var raceErr, plainErr error
-	builds.Go(func() { raceErr = build(ctx, shared.raceBinary, "1", "-race") })
-	builds.Go(func() { plainErr = build(ctx, shared.plainBinary, "0") })
+	builds.Go(func() { raceErr = launch.Build(ctx, shared.raceBinary, "-race") })
+	builds.Go(func() { plainErr = launch.Build(ctx, shared.plainBinary) })
 	builds.Wait()
 	if raceErr != nil {
 		return raceErr
 	}
 	return plainErr
-}
-
-func build(ctx context.Context, path, cgo string, flags ...string) error {
-	args := append(append([]string{"build", "-o", path}, flags...), "github.com/billproxy/billproxy/cmd/billproxy")
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build billproxy: %w\n%s", err, output)
-	}
-	return nil
 }
 
 // eventually waits for what nothing announces.

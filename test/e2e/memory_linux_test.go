@@ -11,7 +11,7 @@ import (
 // peakMemoryBytes is the most memory that the process has ever used.
 func (p *process) peakMemoryBytes(t testing.TB) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

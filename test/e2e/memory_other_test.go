@@ -13,7 +13,7 @@ import (
 // nobody tells about the past of a process that runs.
 func (p *process) peakMemoryBytes(t testing.TB) int {
 	t.Helper()
-	output, err := exec.CommandContext(patient(t), "ps", "-o", "rss=", "-p", strconv.Itoa(p.cmd.Process.Pid)).Output()
+	output, err := exec.CommandContext(patient(t), "ps", "-o", "rss=", "-p", strconv.Itoa(p.PID())).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,14 +6,13 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
+	"github.com/billproxy/billproxy/test/launch"
 )
 
 // settings are environment variables of billproxy without their prefix.
@@ -21,41 +20,24 @@ type settings map[string]string
 
 // process is a running billproxy.
 type process struct {
-	cmd    *exec.Cmd
-	log    *processLog
-	exited chan struct{}
+	*launch.Process
+	log processLog
 }
 
-// startProcess runs a subcommand of the binary. The test checks its log at the end,
-// and kills it if it still runs.
+// startProcess runs a subcommand of the binary. It is killed at the end of the test
+// if it still runs.
 func startProcess(t testing.TB, binary, subcommand string, env settings) *process {
 	t.Helper()
-	if err := openSources(); err != nil {
+	if err := launch.OpenSources(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{
-		cmd:    exec.CommandContext(context.WithoutCancel(t.Context()), binary, subcommand),
-		log:    new(processLog),
-		exited: make(chan struct{}),
-	}
-	// The race detector lingers for a second at exit, in case it has more to say.
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=100"}
-	for name, value := range env {
-		p.cmd.Env = append(p.cmd.Env, "BILLPROXY_"+name+"="+value)
-	}
-	p.cmd.Stderr = p.log
-	if err := p.cmd.Start(); err != nil {
+	started, err := launch.Start(t.Context(), binary, subcommand, env)
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		_ = p.cmd.Wait() // the state tells
-		close(p.exited)
-	}()
+	p := &process{Process: started, log: processLog{started.Log}}
 	t.Cleanup(func() {
-		if !p.hasExited() {
-			_ = p.cmd.Process.Kill()
-			<-p.exited
-		}
+		p.Kill()
 		if t.Failed() {
 			t.Logf("log of billproxy %s:\n%s", subcommand, p.log)
 		}
@@ -65,7 +47,7 @@ func startProcess(t testing.TB, binary, subcommand string, env settings) *proces
 
 func (p *process) hasExited() bool {
 	select {
-	case <-p.exited:
+	case <-p.Exited:
 		return true
 	default:
 		return false
@@ -74,7 +56,7 @@ func (p *process) hasExited() bool {
 
 func (p *process) signal(t testing.TB, signal os.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(signal); err != nil {
+	if err := p.Signal(signal); err != nil {
 		t.Errorf("signal billproxy: %v", err)
 	}
 }
@@ -82,14 +64,12 @@ func (p *process) signal(t testing.TB, signal os.Signal) {
 // expectExit waits for the end of the process.
 func (p *process) expectExit(t testing.TB, code int) {
 	t.Helper()
-	select {
-	case <-p.exited:
-	case <-time.After(patience):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // prints the stacks
-		t.Fatalf("billproxy has not exited within %v", patience)
+	state, err := p.Wait(patience)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := p.cmd.ProcessState.ExitCode(); got != code {
-		t.Errorf("billproxy ended with %v, want exit code %d", p.cmd.ProcessState, code)
+	if got := state.ExitCode(); got != code {
+		t.Errorf("billproxy ended with %v, want exit code %d", state, code)
 	}
 }
 
@@ -103,17 +83,9 @@ func (p *process) stop(t testing.TB) {
 // waitListening returns the address in the record of that message and service.
 func (p *process) waitListening(t testing.TB, message, service string) string {
 	t.Helper()
-	address := ""
-	eventually(t, message, func() bool {
-		for _, record := range p.log.find(message) {
-			if record.text("service") == service && address == "" {
-				address = record.text("address")
-			}
-		}
-		return address != "" || p.hasExited()
-	})
-	if address == "" {
-		t.Fatalf("billproxy exited: %v", p.cmd.ProcessState)
+	address, err := p.Listening(message, service)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return address
 }
@@ -134,21 +106,7 @@ func startProxy(t testing.TB, cluster *devpg.Cluster, changes settings) *proxyPr
 
 func startProxyBinary(t testing.TB, binary, subcommand string, cluster *devpg.Cluster, changes settings) *proxyProcess {
 	t.Helper()
-	env := settings{
-		"UPSTREAM_URL": cluster.URL(devpg.Superuser, "postgres"),
-		"LISTEN":       "127.0.0.1:0",
-		"ADMIN_LISTEN": "127.0.0.1:0",
-		"LOG_FORMAT":   "json",
-		"LOG_LEVEL":    "debug",
-		// A busy machine is no reason to refuse anybody.
-		"QUERY_WAIT_TIMEOUT":     "120s",
-		"SERVER_CONNECT_TIMEOUT": "60s",
-		"SHUTDOWN_TIMEOUT":       "60s",
-	}
-	for name, value := range changes {
-		env[name] = value
-	}
-	p := &proxyProcess{process: startProcess(t, binary, subcommand, env)}
+	p := &proxyProcess{process: startProcess(t, binary, subcommand, launch.Environment(cluster, changes))}
 	p.address = p.waitListening(t, "proxy listening", "")
 	p.admin = p.waitListening(t, "http listening", "admin")
 	t.Cleanup(func() {
@@ -156,7 +114,9 @@ func startProxyBinary(t testing.TB, binary, subcommand string, cluster *devpg.Cl
 			p.stop(t)
 		}
 		p.log.check(t)
-		p.log.checkQuiet(t)
+		if err := p.log.Problem(); err != nil {
+			t.Error(err)
+		}
 	})
 	return p
 }

@@ -44,21 +44,6 @@ func (s step) expecting(until string) step {
 	return s
 }
 
-// namedScript is a script of runTwins.
-type namedScript struct {
-	name  string
-	steps []step
-}
-
-// times makes a list of n.
-func times[T any](n int, item func(i int) T) []T {
-	var list []T
-	for i := range n {
-		list = append(list, item(i))
-	}
-	return list
-}
-
 // runTwins runs the script on direct connections and then through the proxy, and
 // compares what every client is told. The setup, if any, is run before each.
 func runTwins(t *testing.T, p *proxyProcess, d *database, setup string, script []step) {

@@ -1,18 +1,17 @@
 package e2e
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/billproxy/billproxy/test/wire"
 )
 
 // wireClient speaks the protocol message by message, or byte by byte.
@@ -78,12 +77,9 @@ func (w *wireClient) send(t testing.TB, messages ...pgproto3.FrontendMessage) {
 
 func encode(t testing.TB, messages ...pgproto3.FrontendMessage) []byte {
 	t.Helper()
-	var b []byte
-	for _, message := range messages {
-		var err error
-		if b, err = message.Encode(b); err != nil {
-			t.Fatal(err)
-		}
+	b, err := wire.Encode(messages...)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return b
 }
@@ -140,7 +136,7 @@ func (w *wireClient) untilClosed(t testing.TB) []string {
 		switch {
 		case err == nil:
 			transcript = append(transcript, line)
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		case wire.IsEnd(err):
 			return transcript
 		default:
 			t.Fatalf("waiting for the end of the connection: %v\nafter:\n%s", err, strings.Join(transcript, "\n"))
@@ -168,51 +164,7 @@ func (w *wireClient) receive() (string, error) {
 	case *pgproto3.ErrorResponse:
 		w.failed = *m
 	}
-	return inWords(message), nil
-}
-
-// inWords describes a message by what a client can rely on: of an error, not the
-// lines of PostgreSQL's source.
-func inWords(message pgproto3.BackendMessage) string {
-	name := strings.TrimPrefix(fmt.Sprintf("%T", message), "*pgproto3.")
-	switch m := message.(type) {
-	case *pgproto3.ErrorResponse:
-		return fmt.Sprintf("%s %s %s %q detail=%q hint=%q position=%d", name, m.SeverityUnlocalized, m.Code, m.Message, m.Detail, m.Hint, m.Position)
-	case *pgproto3.NoticeResponse:
-		return fmt.Sprintf("%s %s %s %q", name, m.SeverityUnlocalized, m.Code, m.Message)
-	case *pgproto3.ParameterStatus:
-		return fmt.Sprintf("%s %s=%s", name, m.Name, m.Value)
-	case *pgproto3.ReadyForQuery:
-		return fmt.Sprintf("%s %c", name, m.TxStatus)
-	case *pgproto3.CommandComplete:
-		return fmt.Sprintf("%s %s", name, m.CommandTag)
-	case *pgproto3.CopyData:
-		return fmt.Sprintf("%s %q", name, m.Data)
-	case *pgproto3.RowDescription:
-		var fields []string
-		for _, f := range m.Fields { // but for the table's OID, which is another every time
-			fields = append(fields, fmt.Sprintf("%s:%d/%d/%d/%d/%d", f.Name, f.DataTypeOID, f.DataTypeSize, f.TypeModifier, f.Format, f.TableAttributeNumber))
-		}
-		return name + " " + strings.Join(fields, ",")
-	case *pgproto3.DataRow:
-		var columns []string
-		for _, column := range m.Values {
-			if column == nil {
-				columns = append(columns, "NULL")
-			} else {
-				columns = append(columns, fmt.Sprintf("%q", column))
-			}
-		}
-		return name + " " + strings.Join(columns, ",")
-	case *pgproto3.ParseComplete, *pgproto3.BindComplete, *pgproto3.CloseComplete, *pgproto3.NoData,
-		*pgproto3.PortalSuspended, *pgproto3.EmptyQueryResponse, *pgproto3.CopyDone, *pgproto3.AuthenticationOk:
-		return name
-	}
-	content, err := json.Marshal(message)
-	if err != nil {
-		return name + " " + err.Error()
-	}
-	return name + " " + string(content)
+	return wire.Words(message), nil
 }
 
 // hold begins a transaction and has it take a server: BEGIN alone need not.

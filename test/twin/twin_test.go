@@ -13,7 +13,7 @@ import (
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg/devpgtest"
-	"github.com/billproxy/billproxy/test/process"
+	"github.com/billproxy/billproxy/test/launch"
 	"github.com/billproxy/billproxy/test/script"
 )
 
@@ -36,7 +36,7 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		shared.binary = filepath.Join(dir, "billproxy")
-		err = process.Build(context.Background(), shared.binary)
+		err = launch.Build(context.Background(), shared.binary)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,7 +56,7 @@ var variants = []map[string]string{
 
 // TestScripts plays all scripts.
 func TestScripts(t *testing.T) {
-	if err := process.OpenSources(); err != nil {
+	if err := launch.OpenSources(); err != nil {
 		t.Fatal(err)
 	}
 	twins, err := script.NewTwins(t.Context(), shared.cluster, patience)
@@ -124,7 +124,7 @@ func play(t *testing.T, twins *script.Twins, file string, s *script.Script) {
 	for _, variant := range variants {
 		environment := maps.Clone(variant)
 		maps.Copy(environment, s.Proxy)
-		proxy, err := process.StartProxy(t.Context(), shared.binary, shared.cluster, environment)
+		proxy, err := launch.StartProxy(t.Context(), shared.binary, shared.cluster, environment)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package process
+package launch
 
 import (
 	"bytes"
@@ -84,14 +84,24 @@ func (l *Log) next(message string) ([]Record, <-chan struct{}) {
 	return l.find(message), l.grown
 }
 
-// Problem says what should not be in the log: errors, for the proxy has none,
-// whatever others do; and lines that are no records, such as a panic or a data race.
-func (l *Log) Problem() error {
+// Strays complains of lines that are no records, such as a panic or a data race.
+func (l *Log) Strays() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.strays) > 0 || len(l.partial) > 0 {
 		return fmt.Errorf("the log has lines that are no records:\n%s\n%s", strings.Join(l.strays, "\n"), l.partial)
 	}
+	return nil
+}
+
+// Problem complains of what should not be in the log of a proxy: strays, and errors,
+// for the proxy has none, whatever others do.
+func (l *Log) Problem() error {
+	if err := l.Strays(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, record := range l.records {
 		if record.Text("level") == "ERROR" {
 			return fmt.Errorf("logged an error: %v", record)

@@ -1,8 +1,7 @@
-package process
+package launch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -49,32 +48,44 @@ func Start(ctx context.Context, binary, subcommand string, environment map[strin
 	return p, nil
 }
 
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Kill ends the process at once.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.Exited
 }
 
-// Stop ends the process as an operator does. It has so long to end well.
-func (p *Process) Stop(patience time.Duration) error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
+// Signal sends a signal.
+func (p *Process) Signal(signal os.Signal) error { return p.cmd.Process.Signal(signal) }
+
+// Wait waits for the end of the process.
+func (p *Process) Wait(patience time.Duration) (*os.ProcessState, error) {
 	select {
 	case <-p.Exited:
+		return p.cmd.ProcessState, nil
 	case <-time.After(patience):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // prints the stacks
+		_ = p.Signal(syscall.SIGQUIT) // prints the stacks
 		<-p.Exited
-		return fmt.Errorf("billproxy has not exited within %v", patience)
+		return nil, fmt.Errorf("billproxy has not exited within %v", patience)
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		return fmt.Errorf("billproxy ended with %v", p.cmd.ProcessState)
-	}
-	return nil
 }
 
-// listening waits for the address in the record of that message and service.
-func (p *Process) listening(message, service string) (string, error) {
+// Stop ends the process as an operator does.
+func (p *Process) Stop(patience time.Duration) error {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	state, err := p.Wait(patience)
+	if err == nil && state.ExitCode() != 0 {
+		err = fmt.Errorf("billproxy ended with %v", state)
+	}
+	return err
+}
+
+// Listening waits for the address in the record of that message and service.
+func (p *Process) Listening(message, service string) (string, error) {
 	for {
 		records, grown := p.Log.next(message)
 		for _, record := range records {
@@ -96,26 +107,32 @@ type Proxy struct {
 	Address string // of clients
 }
 
-// StartProxy runs a proxy in front of the cluster. The changes are to the
-// environment, in which a busy machine is no reason to refuse anybody.
+// StartProxy runs a proxy in front of the cluster, with changes to Environment.
 func StartProxy(ctx context.Context, binary string, cluster *devpg.Cluster, changes map[string]string) (*Proxy, error) {
+	p, err := Start(ctx, binary, "proxy", Environment(cluster, changes))
+	if err != nil {
+		return nil, err
+	}
+	address, err := p.Listening("proxy listening", "")
+	if err != nil {
+		return nil, err
+	}
+	return &Proxy{Process: p, Address: address}, nil
+}
+
+// Environment is that of a proxy in front of the cluster: a busy machine is no reason
+// to refuse anybody.
+func Environment(cluster *devpg.Cluster, changes map[string]string) map[string]string {
 	environment := map[string]string{
 		"UPSTREAM_URL":           cluster.URL(devpg.Superuser, "postgres"),
 		"LISTEN":                 "127.0.0.1:0",
 		"ADMIN_LISTEN":           "127.0.0.1:0",
 		"LOG_FORMAT":             "json",
+		"LOG_LEVEL":              "debug",
 		"QUERY_WAIT_TIMEOUT":     "120s",
 		"SERVER_CONNECT_TIMEOUT": "60s",
 		"SHUTDOWN_TIMEOUT":       "60s",
 	}
 	maps.Copy(environment, changes)
-	p, err := Start(ctx, binary, "proxy", environment)
-	if err != nil {
-		return nil, err
-	}
-	address, err := p.listening("proxy listening", "")
-	if err != nil {
-		return nil, err
-	}
-	return &Proxy{Process: p, Address: address}, nil
+	return environment
 }

@@ -1,0 +1,2 @@
+// Package launch builds and runs the billproxy binary for tests.
+package launch

@@ -1,2 +1,0 @@
-// Package process builds and runs the billproxy binary for tests.
-package process
