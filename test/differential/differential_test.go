@@ -224,7 +224,7 @@ func (p *player) replay(t *testing.T, file string) {
 	if err != nil {
 		t.Fatalf("%s, %v", file, err)
 	}
-	s.Setup = schema
+	s.Setup, s.Excuse = schema, excuse
 	mismatch, err := p.play(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@
 //	statement.go  the statements, and how likely each is
 //	setting.go    run-time parameters and roles
 //	schema.go     what both databases have
+//	excuse.go     what may differ
 //	shrink.go     makes a failing case small
 //
 // A case is a script of package script. A failing one is shrunk and printed as such,

@@ -25,6 +25,9 @@ type Script struct {
 	// field of errors, and why.
 	Ignored map[string]string
 
+	// Excuse, if there is one, makes a transcript of either side what it has to be.
+	Excuse func(transcript []string) []string
+
 	Steps []Step
 }
 

@@ -252,6 +252,9 @@ func (s *Script) compared(transcript []string) []string {
 		}
 		compared = append(compared, line)
 	}
+	if s.Excuse != nil {
+		compared = s.Excuse(compared)
+	}
 	return compared
 }
 

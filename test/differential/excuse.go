@@ -1,0 +1,26 @@
+package differential
+
+import (
+	"slices"
+	"strings"
+)
+
+// excuse makes what may differ alike. There is little of it; what random statements
+// leave out because of the schema or of the server's past is said where they are
+// made: see known and temporary.
+func excuse(transcript []string) []string {
+	return acceptedParse(transcript)
+}
+
+// acceptedParse takes away that a Parse in a failed transaction was accepted, if what
+// was prepared is refused at once. The proxy answers a Parse of a statement that a
+// server has without asking it; in a pipeline it cannot know yet that a statement in
+// front has failed.
+func acceptedParse(transcript []string) []string {
+	for i := len(transcript) - 2; i >= 0; i-- {
+		if transcript[i] == "ParseComplete" && strings.HasPrefix(transcript[i+1], "ErrorResponse ERROR 25P02 ") {
+			transcript = slices.Delete(transcript, i, i+1)
+		}
+	}
+	return transcript
+}
