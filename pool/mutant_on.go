@@ -4,7 +4,7 @@ package pool
 
 import "os"
 
-// Bugs planted on purpose, one at a time, chosen by BILLPROXY_MUTANT. The
+// Bugs planted on purpose, one at a time, chosen by MUTANT. The
 // simulation has to find each of them; that is the test of the simulation.
 var (
 	mutantReleaseEarly    = mutant("release_early")    // a lease ends one ReadyForQuery too early
@@ -23,4 +23,4 @@ var (
 	mutantLeakPrepared    = mutant("leak_prepared")    // PREPARE does not pin
 )
 
-func mutant(name string) bool { return os.Getenv("BILLPROXY_MUTANT") == name }
+func mutant(name string) bool { return os.Getenv("MUTANT") == name }

@@ -32,7 +32,7 @@ var flags struct {
 func init() {
 	flag.Uint64Var(&flags.seed, "differential.seed", 0, "play this seed only")
 	flag.Uint64Var(&flags.from, "differential.from", 1, "begin with this seed")
-	flag.DurationVar(&flags.duration, "differential.for", 40*time.Second, "go on for so long")
+	flag.DurationVar(&flags.duration, "differential.for", 25*time.Second, "go on for so long")
 	flag.StringVar(&flags.mode, "differential.mode", "transaction", "POOL_MODE of the proxy")
 	flag.StringVar(&flags.binary, "differential.binary", "", "use this billproxy instead of building one")
 	flag.StringVar(&flags.features, "differential.features", "", "of the optional features only those named in this list")

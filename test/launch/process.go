@@ -24,6 +24,10 @@ type Process struct {
 	Exited chan struct{}
 }
 
+// Mutant is the environment variable that chooses a planted bug, in a binary that was
+// built with the tag mutant.
+const Mutant = "MUTANT"
+
 // Start runs a subcommand of the binary. The environment has billproxy's variables
 // without their prefix.
 func Start(ctx context.Context, binary, subcommand string, environment map[string]string) (*Process, error) {
@@ -33,7 +37,7 @@ func Start(ctx context.Context, binary, subcommand string, environment map[strin
 		Exited: make(chan struct{}),
 	}
 	// The race detector lingers for a second at exit, in case it has more to say.
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=100"}
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=100", Mutant + "=" + os.Getenv(Mutant)}
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
 		p.cmd.Env = append(p.cmd.Env, "BILLPROXY_"+name+"="+environment[name])
 	}

@@ -51,7 +51,7 @@ func TestPlantedBugs(t *testing.T) {
 	run := func(t *testing.T, name string, arguments ...string) (output string, failed bool) {
 		t.Helper()
 		command := exec.CommandContext(t.Context(), binary, append([]string{"-test.run=^TestSeeds$"}, arguments...)...)
-		command.Env = append(os.Environ(), "BILLPROXY_MUTANT="+name)
+		command.Env = append(os.Environ(), "MUTANT="+name)
 		b, err := command.CombinedOutput()
 		return string(b), err != nil
 	}

@@ -1,0 +1,67 @@
+package differential
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/billproxy/billproxy/test/launch"
+)
+
+// mutantSource is where the leaks are planted.
+const mutantSource = "../../pool/mutant_on.go"
+
+// mutantSeeds is within how many seeds a planted leak has to be found.
+const mutantSeeds = 60
+
+// leaks returns the names of the planted leaks of session state.
+func leaks(t *testing.T) []string {
+	t.Helper()
+	source, err := os.ReadFile(mutantSource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, match := range regexp.MustCompile(`mutant\("(leak_\w+)"\)`).FindAllSubmatch(source, -1) {
+		names = append(names, string(match[1]))
+	}
+	if len(names) < 5 {
+		t.Fatalf("%s plants the leaks %q, want five", mutantSource, names)
+	}
+	return names
+}
+
+// TestPlantedLeaks plays cases with a proxy in which a bug has been planted, and
+// checks that each is found, and that without it the same case has no mismatch.
+func TestPlantedLeaks(t *testing.T) {
+	names := leaks(t)
+	binary := filepath.Join(t.TempDir(), "billproxy-mutant")
+	if err := launch.Build(t.Context(), binary, "-tags", "mutant"); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlayer(t, binary)
+	p.twins.SetPatience(shrinkPatience) // a lock that stays would be waited for
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed <= mutantSeeds; seed++ {
+				if p.finds(t, name, seed) && !p.finds(t, "", seed) {
+					t.Logf("found by seed %d", seed)
+					return
+				}
+			}
+			t.Errorf("not found within %d seeds", mutantSeeds)
+		})
+	}
+}
+
+// finds reports whether the case of the seed has a mismatch with the planted bug.
+func (p *player) finds(t *testing.T, mutant string, seed uint64) bool {
+	t.Helper()
+	t.Setenv(launch.Mutant, mutant)
+	mismatch, err := p.play(t.Context(), newCase(seed, optional))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mismatch != nil
+}
