@@ -53,9 +53,16 @@ func (g *generator) login() script.Step {
 	}
 	for range 1 + g.random.IntN(2) {
 		parameter := pick(g, [][2]string{
-			{"application_name", "started"}, {"TimeZone", "Europe/Berlin"}, {"DateStyle", "SQL"}, {"search_path", "s2"}, {"client_encoding", "LATIN1"},
-			{"options", "-c search_path=s1"}, {"options", "-c statement_timeout=99s -c my.tenant=9"}, {"default_transaction_isolation", "serializable"},
-			{"default_transaction_read_only", "on"}, {"work_mem", "2MB"},
+			{"application_name", "started"},
+			{"TimeZone", "Europe/Berlin"},
+			{"DateStyle", "SQL"},
+			{"search_path", "s2"},
+			{"client_encoding", "LATIN1"},
+			{"options", "-c search_path=s1"},
+			{"options", "-c statement_timeout=99s -c my.tenant=9"},
+			{"default_transaction_isolation", "serializable"},
+			{"default_transaction_read_only", "on"},
+			{"work_mem", "2MB"},
 		})
 		step.Parameters = append(step.Parameters, parameter)
 	}

@@ -21,10 +21,6 @@ func describe(name string) *pgproto3.Describe {
 
 func describePortal() *pgproto3.Describe { return &pgproto3.Describe{ObjectType: 'P'} }
 
-func closeStatement(name string) *pgproto3.Close {
-	return &pgproto3.Close{ObjectType: 'S', Name: name}
-}
-
 func execute() *pgproto3.Execute { return &pgproto3.Execute{} }
 
 func syncMessage() *pgproto3.Sync { return &pgproto3.Sync{} }

@@ -11,10 +11,9 @@ import (
 // step is one exchange of a script: a client sends messages and reads up to the
 // message named.
 type step struct {
-	client int // which of the script's clients
-	send   []pgproto3.FrontendMessage
-	until  string // "ReadyForQuery" if empty; "close": to the end; "nothing": not at all
-	times  int    // how many of them; 0 is 1
+	send  []pgproto3.FrontendMessage
+	until string // "ReadyForQuery" if empty; "close": to the end; "nothing": not at all
+	times int    // how many of them; 0 is 1
 }
 
 // extended is a step that ends with Sync.
@@ -32,38 +31,25 @@ func runPrepared(name string, parameters ...string) step {
 	return extended(bind(name, parameters...), describePortal(), execute())
 }
 
-// by gives the step to another client.
-func (s step) by(client int) step {
-	s.client = client
-	return s
-}
-
 // expecting makes the step read up to another message.
 func (s step) expecting(until string) step {
 	s.until = until
 	return s
 }
 
-// runTwins runs the script on direct connections and then through the proxy, and
-// compares what every client is told. The setup, if any, is run before each.
+// runTwins runs the script on a direct connection and then through the proxy, and
+// compares what the client is told. The setup, if any, is run before each.
 func runTwins(t *testing.T, p *proxyProcess, d *database, setup string, script []step) {
 	t.Helper()
 	play := func(address string) [][]string {
 		if setup != "" {
 			d.execAsRole(t, setup)
 		}
-		clients := map[int]*wireClient{}
+		client := loginWire(t, address, d)
+		defer client.conn.Close()
 		var transcripts [][]string
 		for _, s := range script {
-			client := clients[s.client]
-			if client == nil {
-				client = loginWire(t, address, d)
-				clients[s.client] = client
-			}
 			transcripts = append(transcripts, client.play(t, s))
-		}
-		for _, client := range clients {
-			_ = client.conn.Close()
 		}
 		return transcripts
 	}

@@ -16,7 +16,8 @@ func Parse(text string) (*Script, error) {
 		line = strings.TrimRight(line, "\n")
 		indented := strings.HasPrefix(line, "  ")
 		content := strings.TrimSpace(line)
-		if content == "" || strings.HasPrefix(content, "#") && !(indented && p.inSetup) {
+		comment := strings.HasPrefix(content, "#") && (!indented || !p.inSetup)
+		if content == "" || comment {
 			continue
 		}
 		if err := p.take(expand(content), indented); err != nil {
@@ -84,8 +85,9 @@ func (p *parser) step(client, content string) error {
 		return p.message(content)
 	case Login:
 		return p.login(rest)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // indented reads a line that belongs to the one above it.

@@ -45,6 +45,7 @@ func (p *player) play(ctx context.Context, step *Step) (transcript []string) {
 	case Login:
 		_, transcript = p.login(ctx, step)
 		return transcript
+	default:
 	}
 	c := p.clients[step.Client]
 	if c == nil {

@@ -102,8 +102,15 @@ func typeName(oid uint32) string {
 func report(e *pgproto3.ErrorResponse) string {
 	words := fmt.Sprintf("%s %s %q", e.SeverityUnlocalized, e.Code, e.Message)
 	for _, field := range []struct{ name, value string }{
-		{"detail", e.Detail}, {"hint", e.Hint}, {"where", e.Where}, {"query", e.InternalQuery},
-		{"schema", e.SchemaName}, {"table", e.TableName}, {"column", e.ColumnName}, {"type", e.DataTypeName}, {"constraint", e.ConstraintName},
+		{"detail", e.Detail},
+		{"hint", e.Hint},
+		{"where", e.Where},
+		{"query", e.InternalQuery},
+		{"schema", e.SchemaName},
+		{"table", e.TableName},
+		{"column", e.ColumnName},
+		{"type", e.DataTypeName},
+		{"constraint", e.ConstraintName},
 	} {
 		if field.value != "" {
 			words += fmt.Sprintf(" %s=%q", field.name, field.value)
