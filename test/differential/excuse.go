@@ -9,7 +9,15 @@ import (
 // leave out because of the schema or of the server's past is said where they are
 // made: see known and temporary.
 func excuse(transcript []string) []string {
-	return acceptedParse(transcript)
+	return acceptedParse(spokenOnce(transcript))
+}
+
+// spokenOnce takes away the warnings about the text of a literal: the proxy answers
+// a Parse of a statement that a server has without asking it, who would warn again.
+func spokenOnce(transcript []string) []string {
+	return slices.DeleteFunc(transcript, func(line string) bool {
+		return strings.HasPrefix(line, "NoticeResponse WARNING 22P06 ")
+	})
 }
 
 // acceptedParse takes away that a Parse in a failed transaction was accepted, if what
