@@ -18,11 +18,25 @@ var statementText = regexp.MustCompile(`(?i)\b(select|insert|update|delete|copy|
 // processLog is the standard error of a billproxy process.
 type processLog struct{ *launch.Log }
 
+// logRecord is one line of the log.
+type logRecord launch.Record
+
+func (r logRecord) text(key string) string { return launch.Record(r).Text(key) }
+
+// find returns the records with that message.
+func (l processLog) find(message string) []logRecord {
+	var found []logRecord
+	for _, record := range l.Find(message) {
+		found = append(found, logRecord(record))
+	}
+	return found
+}
+
 // ends counts the sessions that ended for that reason.
 func (l processLog) ends(reason string) int {
 	count := 0
-	for _, record := range l.Find("client closed") {
-		if record.Text("reason") == reason {
+	for _, record := range l.find("client closed") {
+		if record.text("reason") == reason {
 			count++
 		}
 	}
