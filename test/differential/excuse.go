@@ -20,6 +20,16 @@ func spokenOnce(transcript []string) []string {
 	})
 }
 
+// lostSequence reports whether currval or lastval has failed with 55000 through the
+// proxy only: a server may have had to forget whose numbers it has. The other way
+// round, or another number, is a leak.
+func lostSequence(direct, proxied []string) bool {
+	isLost := func(line string) bool {
+		return strings.HasPrefix(line, "ErrorResponse ERROR 55000 ") && strings.Contains(line, "not yet defined in this session")
+	}
+	return slices.ContainsFunc(proxied, isLost) && !slices.ContainsFunc(direct, isLost)
+}
+
 // acceptedParse takes away that a Parse in a failed transaction was accepted, if what
 // was prepared is refused at once. The proxy answers a Parse of a statement that a
 // server has without asking it; in a pipeline it cannot know yet that a statement in

@@ -11,7 +11,6 @@ insert into public.item values (1, 'public one'), (2, 'public two');
 insert into s1.item values (1, 's1 one'), (2, 's1 two');
 insert into s2.item values (1, 's2 one'), (2, 's2 two');
 create table lib.ticket (id serial, owner text);
-create table lib.audited (id serial, name text);
 create sequence lib.counter;
 create sequence lib.other start 1000;
 create function s1.here() returns text language sql as $$ select 's1'::text $$;
@@ -52,9 +51,6 @@ create function lib.hidden_cursor(name refcursor) returns refcursor language plp
   $$ begin open name for select item.id, item.name from s1.item order by id; return name; end $$;
 create function lib.fails(name text, value text) returns void language plpgsql as
   $$ begin perform set_config(name, value, false); raise exception 'failed after %', name using errcode = 'U0001'; end $$;
-create function lib.remember() returns trigger language plpgsql as
-  $$ begin perform set_config('my.last', new.name, false); perform set_config('my.local', new.name, true); return new; end $$;
-create trigger remember after insert on lib.audited for each row execute function lib.remember();
 create procedure lib.commits(value text) language plpgsql as
   $$ begin
     perform set_config('application_name', value, false); commit;

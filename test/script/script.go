@@ -28,6 +28,10 @@ type Script struct {
 	// Excuse, if there is one, makes a transcript of either side what it has to be.
 	Excuse func(transcript []string) []string
 
+	// GiveUp, if there is one, reports whether a difference is known, and the rest of
+	// the script means nothing.
+	GiveUp func(direct, proxied []string) bool
+
 	Steps []Step
 }
 

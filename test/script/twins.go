@@ -211,6 +211,9 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 		result.Steps++
 		result.Messages += len(m.Direct)
 		if !slices.Equal(m.Direct, m.Proxied) {
+			if s.GiveUp != nil && s.GiveUp(m.Direct, m.Proxied) {
+				break
+			}
 			m.Index, m.Step = i, *step
 			result.Mismatch = &m
 			break
