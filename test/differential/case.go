@@ -2,7 +2,9 @@ package differential
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/billproxy/billproxy/test/script"
 )
@@ -41,6 +43,12 @@ func (g *generator) statement() statement {
 		}
 	}
 	panic("BUG: the weight is more than that of all features")
+}
+
+// featuresNamed are the optional features whose names are in a list with commas.
+func featuresNamed(list string) []feature {
+	names := strings.Split(list, ",")
+	return slices.DeleteFunc(slices.Clone(optional), func(f feature) bool { return !slices.Contains(names, f.name) })
 }
 
 // newCase makes the script of a seed, with some of the optional features.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,7 +184,7 @@ func TestSeeds(t *testing.T) {
 	}
 	features := optional
 	if flags.features != "" {
-		features = slices.DeleteFunc(slices.Clone(optional), func(f feature) bool { return !strings.Contains(flags.features, f.name) })
+		features = featuresNamed(flags.features)
 	}
 	from, deadline := flags.from, time.Now().Add(flags.duration)
 	if flags.seed > 0 {
