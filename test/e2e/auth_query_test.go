@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
+	"github.com/billproxy/billproxy/test/launch"
 )
 
 // sqlOn runs statements as the superuser in a database of the cluster.
@@ -169,12 +170,12 @@ func TestAuthQuery(t *testing.T) {
 			if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57P03" || e.Message != "the database system is not accepting connections" {
 				t.Errorf("%s: %v", test.query, err)
 			}
-			var records []logRecord
+			var records []launch.Record
 			eventually(t, "the failure is in the log", func() bool {
-				records = p.log.find("auth query failed")
+				records = p.Log.Find("auth query failed")
 				return len(records) > 0
 			})
-			if len(records) != 1 || !strings.Contains(records[0].text("error"), test.want) {
+			if len(records) != 1 || !strings.Contains(records[0].Text("error"), test.want) {
 				t.Errorf("%s: logged %v, want %q", test.query, records, test.want)
 			}
 		}

@@ -24,7 +24,7 @@ func TestReloadAuthFile(t *testing.T) {
 		}
 		p.signal(t, syscall.SIGHUP)
 		eventually(t, "the proxy has reloaded", func() bool {
-			return len(p.log.find("reloaded")) == reloads && len(p.log.find("not reloaded, what was read before stays in use")) == failures
+			return len(p.Log.Find("reloaded")) == reloads && len(p.Log.Find("not reloaded, what was read before stays in use")) == failures
 		})
 	}
 	stays := connect(t, authURL(p.address, "scram", authRoles["scram"]))
@@ -58,8 +58,8 @@ func TestReloadAuthFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			hangUp(t, false)
-			records := p.log.find("not reloaded, what was read before stays in use")
-			if last := records[len(records)-1]; last.text("variable") != "BILLPROXY_AUTH_FILE" || !strings.Contains(last.text("error"), path) {
+			records := p.Log.Find("not reloaded, what was read before stays in use")
+			if last := records[len(records)-1]; last.Text("variable") != "BILLPROXY_AUTH_FILE" || !strings.Contains(last.Text("error"), path) {
 				t.Errorf("logged %v", last)
 			}
 			expectLogin(t, p, "scram_umlaut", authRoles["scram_umlaut"])

@@ -358,9 +358,9 @@ func TestCertificateReload(t *testing.T) {
 	}
 	reload := func(message string) {
 		t.Helper()
-		before := len(p.log.find(message))
+		before := len(p.Log.Find(message))
 		p.signal(t, syscall.SIGHUP)
-		eventually(t, message, func() bool { return len(p.log.find(message)) > before })
+		eventually(t, message, func() bool { return len(p.Log.Find(message)) > before })
 	}
 	move(certificate, e.certificate)
 	reload("not reloaded, what was read before stays in use") // it does not fit the key

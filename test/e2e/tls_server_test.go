@@ -21,6 +21,7 @@ import (
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg/devpgtest"
+	"github.com/billproxy/billproxy/test/launch"
 )
 
 // encryptedRules is pg_hba.conf of a server that asks whether it is encrypted.
@@ -137,12 +138,12 @@ func expectNoServers(t *testing.T, p *proxyProcess, why string) {
 		_ = conn.Close(patient(t))
 		t.Error("a client is let in")
 	}
-	var failures []logRecord
+	var failures []launch.Record
 	eventually(t, "the log says why", func() bool {
-		failures = p.log.find("server login failed")
+		failures = p.Log.Find("server login failed")
 		return len(failures) > 0
 	})
-	if !strings.Contains(failures[0].text("error"), why) {
+	if !strings.Contains(failures[0].Text("error"), why) {
 		t.Errorf("the log says %v, want %q", failures, why)
 	}
 }
@@ -237,7 +238,7 @@ func TestEncryptedServers(t *testing.T) {
 		expectNoServers(t, p, "certificate signed by unknown authority")
 		copyFile(t, c.authority.File, trusted)
 		p.signal(t, syscall.SIGHUP)
-		eventually(t, "reloaded", func() bool { return len(p.log.find("reloaded")) == 1 })
+		eventually(t, "reloaded", func() bool { return len(p.Log.Find("reloaded")) == 1 })
 		eventually(t, "a server logs in", func() bool {
 			return pgxError(t, withPassword(t, databaseURL(p.address, "only_tls", "postgres"))) == nil
 		})
