@@ -8,10 +8,10 @@ import "github.com/billproxy/billproxy/pool/pgwire"
 // server has said ReadyForQuery. Nothing inside a transaction and no COMMIT is ever
 // sent twice.
 
-// routineRevalidate is the function of PostgreSQL that finds that a prepared
+// RoutineRevalidate is the function of PostgreSQL that finds that a prepared
 // statement's result type has changed: it tells this 0A000 from all others in any
 // language.
-const routineRevalidate = "RevalidateCachedQuery"
+const RoutineRevalidate = "RevalidateCachedQuery"
 
 // runsAgain reports whether the group at the head is to be run again instead of
 // being answered with e, the error to what was asked. It takes note of what the
@@ -39,11 +39,11 @@ func (s *Server) notTheClients(g *group, asked *reply, e *pgwire.Error) AgainRea
 	statement := asked.statement
 	switch e.SQLState {
 	case pgwire.FeatureNotSupported:
-		if e.Routine != routineRevalidate || statement == nil {
+		if e.Routine != RoutineRevalidate || statement == nil {
 			return AgainNot
 		}
 		if s.prepared.epoch(statement) == statement.Epoch {
-			statement.changed()
+			s.drifted(statement)
 		}
 		s.prepared.markStale(statement)
 		if g == nil || g.client == nil || g.client.Described(statement, statement.Epoch) {

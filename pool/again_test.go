@@ -12,7 +12,7 @@ import (
 func drift() []byte {
 	return pgwire.AppendError(nil, &pgwire.Error{
 		Severity: pgwire.SeverityError, SQLState: pgwire.FeatureNotSupported,
-		Message: "cached plan must not change result type", Routine: routineRevalidate,
+		Message: "cached plan must not change result type", Routine: RoutineRevalidate,
 	})
 }
 

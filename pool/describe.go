@@ -34,12 +34,14 @@ func (s *Server) learn(done *reply) {
 // described compares the answer to a Describe with the last one.
 func (s *Server) described(done *reply) {
 	statement, epoch := done.statement, done.epoch
-	if done.compared {
+	switch {
+	case statement.Momentary:
+	case !done.compared:
+		epoch = s.noteDescription(done)
+	default:
 		if told := statement.described(s.pool, done.meaning); told != nil && !sameResult(told, s.description) && !mutantIgnoreDrift {
 			s.prepared.differ(statement)
 		}
-	} else {
-		epoch = s.noteDescription(done)
 	}
 	g := s.answered()
 	switch {
@@ -58,7 +60,7 @@ func (s *Server) described(done *reply) {
 func (s *Server) noteDescription(done *reply) (epoch uint32) {
 	statement, epoch := done.statement, done.epoch
 	if last := statement.described(s.pool, done.meaning); last != nil && !sameResult(last, s.description) && !mutantIgnoreDrift {
-		statement.changed()
+		s.drifted(statement)
 		s.prepared.add(statement, s.lease, done.meaning)
 		epoch = statement.Epoch
 		s.repeatOutdated(statement)

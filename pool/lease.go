@@ -267,15 +267,23 @@ func (s *Server) DescribeStatement(statement *Statement, told uint32) {
 	s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
 }
 
+// LearnResult makes sure that what the statement returns will be known, because a
+// client is about to rely on it, and returns what the settings mean to it.
+func (s *Server) LearnResult(statement *Statement) (meaning string) {
+	s.ensurePrepared(statement)
+	if s.describing == 0 && statement.described(s.pool, s.meaning()) == nil {
+		s.sendOwnDescribe(reply{statement: statement})
+	}
+	return s.meaning()
+}
+
 // Ready makes sure that the server has a statement of which the client was told, under
 // settings with that meaning, what it returns, and knows what that is now: PostgreSQL
 // would not let it change. While it reports false the client waits for OnServerDrain.
 func (s *Server) Ready(statement *Statement, told string) bool {
 	s.ensurePrepared(statement)
 	if told != s.meaning() && s.prepared.compare(statement, told) {
-		s.sendDescribe(statement, reply{kind: ReplyDescribe, mode: swallow, statement: statement, compared: true, meaning: told})
-		s.describing++
-		s.describeFlushed = false
+		s.sendOwnDescribe(reply{statement: statement, compared: true, meaning: told})
 	}
 	if s.describing > 0 && !s.describeFlushed {
 		s.describeFlushed = true
@@ -330,10 +338,16 @@ func (s *Server) sendParse(statement *Statement, r reply) {
 	s.pool.stats.ServerParseCount++
 	s.expect(r)
 	if statement.described(s.pool, s.meaning()) != nil { // somebody was told: it must not change unnoticed
-		s.sendDescribe(statement, reply{kind: ReplyDescribe, mode: swallow, statement: statement})
-		s.describing++
-		s.describeFlushed = false
+		s.sendOwnDescribe(reply{statement: statement})
 	}
+}
+
+// sendOwnDescribe asks what a statement returns, for nobody in particular.
+func (s *Server) sendOwnDescribe(r reply) {
+	r.kind, r.mode = ReplyDescribe, swallow
+	s.sendDescribe(r.statement, r)
+	s.describing++
+	s.describeFlushed = false
 }
 
 // sendClose makes the server forget a statement, prepared under that meaning.

@@ -48,6 +48,7 @@ func (s *Server) gone(reason CloseReason) {
 	if cause == nil {
 		cause = &pgwire.Error{Severity: pgwire.SeverityFatal, SQLState: pgwire.ConnectionFailure, Message: reason.String()}
 	}
+	s.redefinitionEnds()
 	shared := s.state == stateShared
 	s.pool.forget(s, reason)
 	if shared {

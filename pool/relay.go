@@ -349,6 +349,9 @@ func (s *Server) passSynthesized() {
 func (s *Server) groupDone(head reply, g *group) {
 	refusal := s.injectedError
 	s.injectedError = nil
+	if s.txStatus == pgwire.TxIdle {
+		s.redefinitionEnds()
+	}
 	switch head.purpose {
 	case purposeSettings:
 		s.settingsDone(refusal)
@@ -583,6 +586,7 @@ func (s *Server) skipToSync() {
 
 func (s *Server) commandComplete(tag []byte) {
 	s.copyIn, s.syncsIgnored = false, false
+	s.redefined = s.redefined || redefines(tag)
 	switch {
 	case len(tag) < len("DISCARD ALL") || tag[0] != 'D':
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL\x00")):

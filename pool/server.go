@@ -109,6 +109,7 @@ type Server struct {
 	describing       int        // replies to come that tell what statements return
 	describeFlushed  bool       // they have been asked for without delay
 	discarded        bool       // the group at the head has ended with DISCARD ALL
+	redefined        bool       // the transaction at hand may have changed the schema
 	privateMeaning   string     // what texts mean here, if that is not what the settings say
 
 	// The state of the session that the settings do not tell.

@@ -27,6 +27,10 @@ type Statement struct {
 	// at it.
 	Class uint8
 
+	// Momentary: what it returns depends on the session at the time, like the rows of a
+	// cursor: it is neither remembered nor compared.
+	Momentary bool
+
 	// Effects is what running it may do to the session, if Class says that it has
 	// been found out.
 	Effects *Effects
@@ -41,18 +45,25 @@ type Statement struct {
 	// known is where a server has accepted the statement in this epoch.
 	known []knownStatement
 
-	// references is how many names of clients stand for it. Owned by the
-	// registry.
+	// references is how many names of clients stand for it, generation the
+	// registry's when it was made. Owned by the registry.
 	references int
+	generation uint64
 }
 
 // Registry keeps one Statement per distinct body, so that clients share what
 // servers have prepared. Statements that no client names any more are kept, within
 // a bound, for the next client.
+//
+// A text means what the schema makes of it when it is parsed. So a change of the
+// schema begins a generation: a body that is parsed from then on is a new statement,
+// and names that stand for the old one keep it.
 type Registry struct {
 	used   map[string]*Statement
 	unused *simplelru.LRU[string, *Statement]
 	lastID StatementID
+
+	generation uint64
 
 	unusedBytes    int
 	maxUnusedBytes int
@@ -73,13 +84,22 @@ func NewRegistry() *Registry {
 	return &Registry{used: map[string]*Statement{}, unused: unused, maxUnusedBytes: maxUnusedStatementBytes}
 }
 
+// Advance begins a generation.
+func (r *Registry) Advance() { r.generation++ }
+
+// Current reports whether a Parse of the body of s is a Parse of s.
+func (r *Registry) Current(s *Statement) bool { return s.generation == r.generation }
+
 // Lookup returns the statement with that body, or nil if no client has prepared it
-// yet.
+// yet in this generation.
 func (r *Registry) Lookup(body []byte) *Statement {
-	if s, ok := r.used[string(body)]; ok {
-		return s
+	s, ok := r.used[string(body)]
+	if !ok {
+		s, ok = r.unused.Peek(string(body))
 	}
-	s, _ := r.unused.Peek(string(body))
+	if !ok || !r.Current(s) {
+		return nil
+	}
 	return s
 }
 
@@ -93,16 +113,18 @@ func (r *Registry) Intern(body []byte) *Statement {
 // Reference returns the statement with that body and counts one more name that
 // stands for it. body is copied if it is new.
 func (r *Registry) Reference(body []byte) *Statement {
-	if s, ok := r.used[string(body)]; ok {
+	if s, ok := r.used[string(body)]; ok && r.Current(s) {
 		s.references++
 		return s
 	}
 	if s, ok := r.unused.Peek(string(body)); ok {
 		r.unused.Remove(s.Body)
 		r.unusedBytes -= len(s.Body)
-		r.used[s.Body] = s
-		s.references = 1
-		return s
+		if r.Current(s) {
+			r.used[s.Body] = s
+			s.references = 1
+			return s
+		}
 	}
 	r.lastID++
 	s := &Statement{
@@ -111,6 +133,7 @@ func (r *Registry) Reference(body []byte) *Statement {
 		Name:       "bp_" + strconv.FormatUint(uint64(r.lastID), 10),
 		Body:       string(body),
 		references: 1,
+		generation: r.generation,
 	}
 	r.used[s.Body] = s
 	return s
@@ -125,7 +148,12 @@ func (r *Registry) Release(s *Statement) {
 	if s.references > 0 {
 		return
 	}
-	delete(r.used, s.Body)
+	if r.used[s.Body] == s {
+		delete(r.used, s.Body)
+	}
+	if !r.Current(s) {
+		return
+	}
 	if r.unused.Len() == maxUnusedStatements {
 		r.forgetOldest()
 	}

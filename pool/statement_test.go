@@ -48,6 +48,32 @@ func TestRegistryCountsReferences(t *testing.T) {
 	}
 }
 
+// A generation makes new statements; names keep those that they stand for.
+func TestRegistryGenerations(t *testing.T) {
+	r := NewRegistry()
+	used, unused := r.Reference([]byte("a")), r.Intern([]byte("bb"))
+	r.Advance()
+	for _, s := range []*Statement{used, unused} {
+		if r.Current(s) || r.Lookup([]byte(s.Body)) != nil {
+			t.Errorf("%q is still what a Parse of it means", s.Body)
+		}
+		again := r.Reference([]byte(s.Body))
+		if again == s || again.Name == s.Name || r.Lookup([]byte(s.Body)) != again || !r.Current(again) {
+			t.Errorf("%q became %+v", s.Body, again)
+		}
+	}
+	r.Release(used)
+	if r.Lookup([]byte("a")) == nil || len(r.used) != 2 || r.unused.Len() != 0 || r.unusedBytes != 0 {
+		t.Errorf("after the release of an old one: %d used, %d unused of %d bytes", len(r.used), r.unused.Len(), r.unusedBytes)
+	}
+	last := r.Lookup([]byte("bb"))
+	r.Advance()
+	r.Release(last)
+	if len(r.used) != 1 || r.unused.Len() != 0 {
+		t.Errorf("an old statement is kept for nobody: %d used, %d unused", len(r.used), r.unused.Len())
+	}
+}
+
 func TestRegistryBoundsBytes(t *testing.T) {
 	r := NewRegistry()
 	r.maxUnusedBytes = 100

@@ -34,9 +34,18 @@ func (s *session) facts(statement *pool.Statement) uint8 {
 		if dropsStatements(text) {
 			statement.Class |= factDrops
 		}
+		statement.Momentary = isMomentary(text)
 		statement.Effects = effectsOf(text, encodingSafe, true)
 	}
 	return statement.Class
+}
+
+// isMomentary reports whether what the text returns is what something else does that the
+// session has at the time.
+func isMomentary(text []byte) bool {
+	l := lexer{text: text}
+	first := l.next()
+	return l.is(first, "fetch") || l.is(first, "execute")
 }
 
 // statementClass is the class of a prepared statement.

@@ -73,7 +73,7 @@ func (s *session) examine(group []byte) (work groupWork, shareable bool) {
 			name, _, _ := pgwire.CString(rest)
 			named := s.statements.lookup(name)
 			work.statement = named.statement
-			plain = plain && (named.described == 0 || named.meaning == s.settings.Meaning())
+			plain = plain && (!named.relies(false) || named.meaning == s.settings.Meaning())
 			if hasParse && string(parsedName) == string(name) {
 				work.statement = parsed
 			}
@@ -147,7 +147,7 @@ func (s *session) giveUpPlace() {
 // lease takes over a server for a transaction, which begins with the group, empty
 // if it is not at hand as a whole.
 func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
-	s.server = server
+	s.server, s.asks = server, true
 	s.scannedBytes = 0
 	server.Adopt(s.settings)
 	server.SeparateNumbers()
@@ -161,7 +161,7 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 
 // share sends a group on a shared server.
 func (s *session) share(server *pool.Server, group []byte, work groupWork) {
-	s.server, s.scannedBytes = server, 0
+	s.server, s.scannedBytes, s.asks = server, 0, true
 	server.Begin(s, group, work.timing, s.joinable(group))
 	rest := group
 	if work.parameterized {
@@ -170,6 +170,9 @@ func (s *session) share(server *pool.Server, group []byte, work groupWork) {
 	}
 	for len(rest) > 0 {
 		size := 1 + int(binary.BigEndian.Uint32(rest[1:]))
+		if rest[0] == pgwire.Bind {
+			s.lookAtBind(rest, size)
+		}
 		s.send(rest[:size], rest[0])
 		rest = rest[size:]
 	}
@@ -271,5 +274,5 @@ func (s *session) StatementName(statement *pool.Statement) string {
 
 // Described implements pool.Client.
 func (s *session) Described(statement *pool.Statement, epoch uint32) bool {
-	return s.statements.describedBefore(statement, epoch)
+	return s.statements.describedBefore(statement, epoch, s.asks)
 }

@@ -33,8 +33,11 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "terminating connection because protocol synchronization was lost"))
 		return 0
 	}
-	if messageType == pgwire.Bind && !s.statementReady(b) {
-		return 0
+	if messageType == pgwire.Bind {
+		s.lookAtBind(b, size)
+		if !s.statementReady(b) {
+			return 0
+		}
 	}
 	if len(b) < size || messageType == pgwire.Parse && size > maxParseBytes {
 		return s.relayPart(b[:min(len(b), size)], messageType, size)

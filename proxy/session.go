@@ -72,6 +72,7 @@ type session struct {
 	runs          int           // how often it has been run
 	alone         bool          // it is not to share a server
 	changes       sessionChanges
+	asks          bool // every Bind of the lease at hand comes with a Describe of its portal
 	discarding    bool // a query under way may drop the prepared statements
 	goodbye       bool // the client has said Terminate behind input that has to wait
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -402,4 +403,74 @@ func TestDrift(t *testing.T) {
 			third.want("2", "D|1", "C|SELECT 1", "Z|I")
 		})
 	}
+}
+
+// A client may rely on what it was told of an earlier portal of its statement, unless it
+// asks each time.
+func TestDriftOfPortals(t *testing.T) {
+	for name, changes := range sharing {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, changes...)
+			relying, asking := f.login(), f.login()
+			for _, c := range []*client{relying, asking} {
+				c.send("P|s|select 1", "B||s", "DP|", "E|", "S")
+				c.want("1", "2", "T|c", "D|1", "C|SELECT 1", "Z|I")
+			}
+			for range 5 {
+				relying.send("B||s", "E|", "S")
+				relying.want("2", "D|1", "C|SELECT 1", "Z|I")
+				asking.send("B||s", "DP|", "E|", "S")
+				asking.want("2", "T|c", "D|1", "C|SELECT 1", "Z|I")
+			}
+			f.pg.Column = "d"
+			asking.send("B||s", "DP|", "E|", "S")
+			asking.want("2", "T|d", "D|1", "C|SELECT 1", "Z|I")
+			for range 2 { // it stays so until it prepares the statement anew
+				relying.send("B||s", "E|", "S")
+				relying.want("E|ERROR|0A000|cached plan must not change result type", "Z|I")
+			}
+			relying.send("CS|s", "P|s|select 1", "B||s", "DP|", "E|", "S")
+			relying.want("3", "1", "2", "T|d", "D|1", "C|SELECT 1", "Z|I")
+			relying.send("B||s", "E|", "S")
+			relying.want("2", "D|1", "C|SELECT 1", "Z|I")
+		})
+	}
+}
+
+// A server that prepares the statement anew returns something else without an error of
+// its own.
+func TestDriftOfPortalsOnAnotherServer(t *testing.T) {
+	f := newFixture(t)
+	c, d := f.login(), f.login()
+	c.send("P|s|select 1", "B||s", "DP|", "E|", "S")
+	c.want("1", "2", "T|c", "D|1", "C|SELECT 1", "Z|I")
+	d.send("Q|begin")
+	d.want("C|BEGIN", "Z|T")
+	d.send("Q|insert") // holds the server that has the statement
+	d.want("C|INSERT 0 1", "Z|T")
+	f.pg.Column = "d"
+	c.send("B||s", "E|", "S")
+	if got := c.conn.Sent(); !bytes.Contains(got, []byte("\x00C0A000\x00")) || !bytes.Contains(got, []byte("\x00RRevalidateCachedQuery\x00")) {
+		t.Errorf("got %q, want an error that a driver takes for PostgreSQL's", got)
+	}
+	if n := len(f.pg.Open()); n != 2 {
+		t.Errorf("%d servers, want 2", n)
+	}
+}
+
+// What a cursor returns may be something else each time: nothing is known of it.
+func TestMomentaryStatements(t *testing.T) {
+	f := newFixture(t)
+	c, d := f.login(), f.login()
+	c.send("P|s|fetch all in x", "DS|s", "S")
+	c.want("1", "t", "T|c", "Z|I")
+	d.send("Q|begin")
+	d.want("C|BEGIN", "Z|T")
+	d.send("Q|insert") // holds the server that has the statement
+	d.want("C|INSERT 0 1", "Z|T")
+	f.pg.Column = "d"
+	c.send("B||s", "E|", "S")
+	c.want("2", "C|FETCH 0", "Z|I")
+	c.send("P|other|FETCH all in x", "P|again|fetch all in x", "DS|again", "S")
+	c.want("1", "1", "t", "T|d", "Z|I")
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/billproxy/billproxy/pool"
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -28,11 +30,24 @@ type namedStatement struct {
 	statement *pool.Statement
 
 	// described is the statement's epoch when the client was last told what the
-	// statement returns, 0 if it was not.
-	described uint32
+	// statement returns, 0 if it was not. portal is that when it was last told what a
+	// portal of it returns, which it may rely on in executions that do not ask.
+	described, portal uint32
 
 	// meaning is that of the settings at that time.
 	meaning string
+}
+
+// relies reports whether the client relies on what it was told. asks: it asks anew what
+// its portal returns.
+func (n *namedStatement) relies(asks bool) bool {
+	return n.described != 0 || !asks && n.portal != 0
+}
+
+// outdated reports whether the client was told something before the given epoch that
+// it relies on.
+func (n *namedStatement) outdated(epoch uint32, asks bool) bool {
+	return n.described != 0 && n.described < epoch || !asks && n.portal != 0 && n.portal < epoch
 }
 
 // statementChange is one change that is not certain yet. Its tag is its position
@@ -106,18 +121,35 @@ func (n *statementNames) lookup(name []byte) namedStatement {
 	return n.named[string(name)]
 }
 
-// describedBefore reports whether the client was told, by any name, what the
-// statement returned before the given epoch.
-func (n *statementNames) describedBefore(statement *pool.Statement, epoch uint32) bool {
-	outdated := func(named namedStatement) bool {
-		return named.statement == statement && named.described != 0 && named.described < epoch
+// describePortal notes that the client is told what portals of the statement return.
+// A client that does not name its statement parses it before it relies on that.
+func (n *statementNames) describePortal(name []byte, meaning string) {
+	named := n.named[string(name)]
+	named.portal = named.statement.Epoch
+	if named.described == 0 {
+		named.meaning = meaning
 	}
+	n.named[string(name)] = named
+}
+
+// describeAnyPortal notes that the client is told what a portal of any statement
+// returns.
+func (n *statementNames) describeAnyPortal() {
+	for name, named := range n.named {
+		named.portal = named.statement.Epoch
+		n.named[name] = named
+	}
+}
+
+// describedBefore reports whether the client relies, by any name, on what it was told
+// of the statement before the given epoch. asks: it asks anew what its portals return.
+func (n *statementNames) describedBefore(statement *pool.Statement, epoch uint32, asks bool) bool {
 	for _, named := range n.named {
-		if outdated(named) {
+		if named.statement == statement && named.outdated(epoch, asks) {
 			return true
 		}
 	}
-	return outdated(n.unnamed)
+	return n.unnamed.statement == statement && n.unnamed.outdated(epoch, asks)
 }
 
 // unsettled reports whether there are changes that may yet be undone.
@@ -214,11 +246,14 @@ func (s *session) parse(body []byte) {
 		s.server.PinLongStatement(false)
 	}
 	// A client that prepares the same text again and again changes nothing.
-	if current := s.statements.unnamed.statement; len(name) == 0 && current != nil && current.Body == string(definition) {
+	registry := s.pool.Registry()
+	if current := s.statements.unnamed.statement; len(name) == 0 && current != nil &&
+		current.Body == string(definition) && registry.Current(current) {
 		s.server.Parse(current, 0)
 		return
 	}
-	statement := s.pool.Registry().Reference(definition)
+	statement := registry.Reference(definition)
+	s.facts(statement)
 	s.server.Parse(statement, s.statements.set(name, statement))
 }
 
@@ -262,9 +297,12 @@ func (s *session) bind(body []byte, bodyBytes int) bool {
 		s.server.Expect(pool.ReplyBind)
 		return true
 	}
-	if named.described != 0 && (named.described < named.statement.Epoch || s.server.Differs(named.statement, named.meaning)) {
+	if named.outdated(named.statement.Epoch, s.asks) || named.relies(s.asks) && s.server.Differs(named.statement, named.meaning) {
 		s.failGroup(errPlanChanged)
 		return false
+	}
+	if s.asks && len(name) > 0 && named.portal != named.statement.Epoch {
+		s.describePortal(name, named.statement)
 	}
 	s.affectBound(named.statement, rest)
 	s.server.Bind(portal, named.statement, rest, bodyBytes-(len(body)-len(rest)))
@@ -272,8 +310,12 @@ func (s *session) bind(body []byte, bodyBytes int) bool {
 }
 
 // errPlanChanged is what PostgreSQL says when a prepared statement, of which the
-// client was told what it returns, would return something else.
-var errPlanChanged = errorf(pgwire.FeatureNotSupported, "cached plan must not change result type")
+// client was told what it returns, would return something else. Drivers know by the
+// routine that they may prepare it anew.
+var errPlanChanged = &pgwire.Error{
+	Severity: pgwire.SeverityError, SQLState: pgwire.FeatureNotSupported,
+	Message: "cached plan must not change result type", Routine: pool.RoutineRevalidate,
+}
 
 // statementReady reports whether the statement that a Bind names, of which b is the
 // beginning, is known to the server at hand to return what the client was told.
@@ -284,7 +326,24 @@ func (s *session) statementReady(b []byte) bool {
 		return true
 	}
 	named := s.statements.lookup(name)
-	return named.described == 0 || s.server.Ready(named.statement, named.meaning)
+	return !named.relies(s.asks) || s.server.Ready(named.statement, named.meaning)
+}
+
+// describePortal notes that the client is told what a portal of the statement returns.
+func (s *session) describePortal(name []byte, statement *pool.Statement) {
+	meaning := s.settings.Meaning()
+	if !slices.Contains(s.statements.recent, string(name)) { // else the client asks itself
+		meaning = s.server.LearnResult(statement)
+	}
+	s.statements.describePortal(name, meaning)
+}
+
+// lookAtBind notes whether every Bind of the lease at hand asks what its portal returns:
+// b begins with one, of size bytes, and is what is at hand. A client that does so is
+// told of a change in time, however it comes about.
+func (s *session) lookAtBind(b []byte, size int) {
+	const headAndKind = pgwire.HeaderBytes + 1
+	s.asks = s.asks && len(b) >= size+headAndKind && b[size] == pgwire.Describe && b[size+pgwire.HeaderBytes] == pgwire.KindPortal
 }
 
 // describeOrClose acts on a Describe or Close message.
@@ -295,6 +354,9 @@ func (s *session) describeOrClose(message []byte, messageType byte) {
 	}
 	body := message[pgwire.HeaderBytes:]
 	if len(body) < 2 || body[0] != pgwire.KindStatement {
+		if messageType == pgwire.Describe && !s.asks {
+			s.statements.describeAnyPortal()
+		}
 		s.server.Forward(message)
 		s.server.Expect(kind)
 		return

@@ -107,29 +107,29 @@ func TestDescribed(t *testing.T) {
 	n.set([]byte("a"), s)
 	registry.Retain(s)
 	n.set(nil, s)
-	if n.describedBefore(s, 9) {
+	if n.describedBefore(s, 9, false) {
 		t.Error("described before it was")
 	}
 	n.describe([]byte("a"), "")
-	if n.describedBefore(s, s.Epoch) || !n.describedBefore(s, s.Epoch+1) {
+	if n.describedBefore(s, s.Epoch, false) || !n.describedBefore(s, s.Epoch+1, false) {
 		t.Error("what the client knows of a named statement is wrong")
 	}
 	n.set([]byte("a"), nil)
-	if n.describedBefore(s, s.Epoch+1) {
+	if n.describedBefore(s, s.Epoch+1, false) {
 		t.Error("described by a name that is gone")
 	}
 	n.describe(nil, "")
-	if !n.describedBefore(s, s.Epoch+1) {
+	if !n.describedBefore(s, s.Epoch+1, false) {
 		t.Error("what the client knows of the unnamed statement is wrong")
 	}
 	s.Epoch++
 	n.told(s, 1, s.Epoch, "")
-	if !n.describedBefore(s, s.Epoch) {
+	if !n.describedBefore(s, s.Epoch, false) {
 		t.Error("the client is taken to have been told without a Describe")
 	}
 	n.recent = []string{""} // a Describe is under way
 	n.told(s, 1, s.Epoch, "")
-	if n.describedBefore(s, s.Epoch) {
+	if n.describedBefore(s, s.Epoch, false) {
 		t.Error("the client has been told again")
 	}
 }
@@ -169,6 +169,38 @@ func TestPreparedStatements(t *testing.T) {
 		t.Errorf("%d statements are in use by nobody", n)
 	}
 	f.checkIdle()
+}
+
+// A Parse behind a change of the schema is of what the text means now, in whatever
+// way the answers to it are found; names keep what they stand for.
+func TestParseBehindRedefinition(t *testing.T) {
+	for name, changes := range sharing {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, changes...)
+			c, d := f.login(), f.login()
+			for _, each := range []*client{c, d} {
+				each.send("P|s|select 1", "DS|s", "P||select 1", "B||", "DP|", "E|", "S")
+				each.want("1", "t", "T|c", "1", "2", "T|c", "D|1", "C|SELECT 1", "Z|I")
+			}
+			d.send("Q|alter d")
+			d.want("C|ALTER TABLE", "Z|I")
+			for _, each := range []*client{c, d} {
+				each.send("P||select 1", "B||", "DP|", "E|", "S")
+				each.want("1", "2", "T|d", "D|1", "C|SELECT 1", "Z|I")
+				each.send("P|new|select 1", "DS|new", "S")
+				each.want("1", "t", "T|d", "Z|I")
+				each.send("B||new", "E|", "S")
+				each.want("2", "D|1", "C|SELECT 1", "Z|I")
+				each.send("B||s", "E|", "S")
+				each.want("E|ERROR|0A000|cached plan must not change result type", "Z|I")
+				each.send("X")
+			}
+			if n := referenced(f.registry()); n != 0 {
+				t.Errorf("%d statements are in use by nobody", n)
+			}
+			f.checkIdle()
+		})
+	}
 }
 
 func TestUnnamedStatement(t *testing.T) {

@@ -188,6 +188,11 @@ func (s *Session) execute(text string) (ok bool) {
 		name, value, _ := strings.Cut(argument, "=")
 		s.settings[strings.ToLower(name)] = value
 		s.Reply("C|SET")
+	case "alter":
+		s.postgres.Column = argument
+		s.Reply("C|ALTER TABLE")
+	case "fetch":
+		s.Reply("C|FETCH 0")
 	case "notice":
 		s.Reply("N|hear", "C|DO")
 	case "fail":

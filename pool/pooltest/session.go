@@ -299,7 +299,7 @@ func (s *Session) describe(kind byte, name string) {
 	switch {
 	case strings.HasPrefix(text, "lookup"):
 		s.Reply(cmp.Or(s.postgres.LookupColumns, "T|name|secret"))
-	case returnsRows(text):
+	case returnsRows(text), strings.HasPrefix(text, "fetch"): // of a cursor, at this time
 		s.Reply("T|" + s.postgres.Column)
 	default:
 		s.Reply("n")
