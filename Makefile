@@ -7,7 +7,7 @@ TOOLS    := $(BIN)/tools
 # Of one package's tests; all together end within ten minutes on two cores.
 TIMEOUT  := 9m
 
-.PHONY: run test build lint bench fuzz e2e fmt clean help compiler tools
+.PHONY: run test build lint bench conformance conformance-quick fuzz e2e fmt clean help compiler tools
 
 run: build ## run everything with a private PostgreSQL and sample data; Ctrl-C stops it
 	@$(BIN)/billproxy dev
@@ -32,6 +32,12 @@ lint: tools ## format, vet, static analysis, layer rules, known vulnerabilities
 bench: build ## compare with PgBouncer and Odyssey; takes half an hour, writes docs/benchmarks
 	$(GO) run ./test/bench -out docs/benchmarks $(BENCH)
 
+conformance: build compiler ## other people's tests, directly and through the proxy; takes an hour, writes docs/compatibility.md
+	$(GO) run ./test/conformance $(CONFORMANCE)
+
+conformance-quick: build compiler ## of those, what takes a few minutes
+	$(GO) run ./test/conformance -quick $(CONFORMANCE)
+
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@set -e; \
 	for folder in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
@@ -51,7 +57,7 @@ clean: ## remove what was built; the data of `make run` stays in .billproxy
 	rm -rf $(BIN)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The race detector is linked by a C compiler.
 compiler:
