@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
-	"github.com/billproxy/billproxy/test/process"
+	"github.com/billproxy/billproxy/test/launch"
 )
 
 // stopPatience bounds the end of a proxy, whose clients have gone by then.
@@ -21,7 +21,7 @@ const stopPatience = 30 * time.Second
 type place struct {
 	dir     string // of the place alone; the server may read and enter it
 	cluster *devpg.Cluster
-	proxy   *process.Proxy // nil: direct
+	proxy   *launch.Proxy // nil: direct
 }
 
 // newPlace starts a PostgreSQL, with changes of its settings.
@@ -51,7 +51,7 @@ func (r *runner) newPlace(ctx context.Context, settings map[string]string) (*pla
 func (p *place) addProxy(ctx context.Context, r *runner, environment map[string]string) error {
 	patient := map[string]string{"QUERY_WAIT_TIMEOUT": "10s"} // the machine is busy
 	maps.Copy(patient, environment)
-	proxy, err := process.StartProxy(ctx, r.options.billproxy, p.cluster, patient)
+	proxy, err := launch.StartProxy(ctx, r.options.billproxy, p.cluster, patient)
 	p.proxy = proxy
 	return err
 }
