@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
 )
@@ -121,7 +123,41 @@ func (p *place) preparePgx(ctx context.Context, dir string) error {
 	if err := os.WriteFile(filepath.Join(p.cluster.DataDir(), "pg_hba.conf"), []byte(hba), 0o600); err != nil {
 		return err
 	}
-	return p.sql(ctx, "pgx_test", fmt.Sprintf(`ALTER USER "%s" PASSWORD 'secret'`, name), "SELECT pg_reload_conf()")
+	if err := p.encryptPgx(setup); err != nil {
+		return err
+	}
+	return p.sql(ctx, "pgx_test", fmt.Sprintf(`ALTER USER "%s" PASSWORD 'secret'`, name),
+		"ALTER SYSTEM SET ssl_cert_file = 'localhost.crt'", "ALTER SYSTEM SET ssl_key_file = 'localhost.key'",
+		"ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+}
+
+// encryptPgx lays pgx's certificates and keys into the place, and those of the server
+// into its data.
+func (p *place) encryptPgx(setup string) error {
+	owner, err := os.Stat(p.cluster.DataDir())
+	if err != nil {
+		return err
+	}
+	user, ok := owner.Sys().(*syscall.Stat_t)
+	if !ok {
+		return errors.New("the owner of files is not known on this system")
+	}
+	for _, name := range []string{"ca.pem", "localhost.crt", "localhost.key"} {
+		encoded, err := os.ReadFile(filepath.Join(setup, "certs", name+".b64"))
+		if err != nil {
+			return err
+		}
+		content, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(encoded)))
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		servers := filepath.Join(p.cluster.DataDir(), name)
+		if err := errors.Join(os.WriteFile(filepath.Join(p.dir, name), content, 0o600), os.WriteFile(servers, content, 0o600),
+			os.Chown(servers, int(user.Uid), int(user.Gid))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func systemUser() (string, error) {
@@ -149,6 +185,9 @@ func (p *place) addPgxProxy(ctx context.Context, r *runner) error {
 		"UPSTREAM_URL":    strings.Replace(p.cluster.URL("pgx_md5", "pgx_test"), "pgx_md5@", "pgx_md5:secret@", 1),
 		"AUTH_FILE":       authFile,
 		"UNIX_SOCKET_DIR": p.dir,
+
+		"CLIENT_TLS_SSLMODE": "allow", "SERVER_TLS_SSLMODE": "prefer",
+		"CLIENT_TLS_CERT_FILE": filepath.Join(p.dir, "localhost.crt"), "CLIENT_TLS_KEY_FILE": filepath.Join(p.dir, "localhost.key"),
 	})
 }
 
@@ -162,7 +201,11 @@ func (p *place) pgxEnvironment() []string {
 	tcp := func(user string) string {
 		return fmt.Sprintf("host=%s port=%s user=%s password=secret dbname=pgx_test", host, port, user)
 	}
+	encrypted := fmt.Sprintf("host=localhost port=%s user=pgx_ssl password=secret sslmode=verify-full sslrootcert=%s dbname=pgx_test",
+		port, filepath.Join(p.dir, "ca.pem"))
 	return []string{
+		"PGX_TEST_TLS_CONN_STRING=" + encrypted + " channel_binding=disable",
+		"PGX_TEST_SCRAM_PLUS_CONN_STRING=" + encrypted + " channel_binding=require",
 		"PGX_TEST_DATABASE=" + tcp("pgx_md5"),
 		"PGX_TEST_TCP_CONN_STRING=" + tcp("pgx_md5"),
 		"PGX_TEST_MD5_PASSWORD_CONN_STRING=" + tcp("pgx_md5"),
