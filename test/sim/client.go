@@ -53,6 +53,7 @@ type Client struct {
 	misbehaves  bool // sent what no client should
 	setsItself  bool // changes its settings as it goes
 	holds       bool // may have state on its server
+	mayEndTwice bool // it lost a COPY whose first Sync PostgreSQL ignores, if it has come
 	changed     bool // a group since it last had no answers to come may have changed the session
 	unverified  bool // and whether it has is perhaps not known yet
 }
@@ -163,6 +164,8 @@ func (c *Client) message(m []byte) {
 		c.groups[0].failed = true
 		c.world.coverage.DriftShown++
 	case expected != nil && m[0] == pgwire.ReadyForQuery && expected.bytes[0] == pgwire.ReadyForQuery && c.lostBehindError(m):
+	case m[0] == pgwire.ReadyForQuery && c.mayEndTwice && m[pgwire.HeaderBytes] == byte(c.status):
+		c.mayEndTwice = false
 	case m[0] == pgwire.ErrorResponse:
 		c.deviation(m, expected)
 	case expected == nil:
@@ -288,7 +291,7 @@ func (c *Client) messageAfterFault(m []byte) {
 	}
 	g := c.faulted
 	c.answered(g, pgwire.TxIdle)
-	c.faulted = nil
+	c.faulted, c.mayEndTwice = nil, g.syncAhead
 	c.world.coverage.Survived++
 }
 
