@@ -45,6 +45,7 @@ const (
 	readReady                        // the socket may have bytes
 	writeReady                       // the socket may have room
 	hungUp                           // the peer has ended; read until the end is seen
+	allRead                          // and all that it has sent is read
 	endRead                          // the end was seen while closing
 	endSent                          // closeWrite was called while closing
 	waits                            // awaitWrite(true)
@@ -191,7 +192,7 @@ func (c *conn) Close() {
 	if c.flags&inHandler == 0 {
 		c.in.release(&c.engine.buffers)
 	}
-	if c.BufferedBytes() == 0 && c.flags&readReady == 0 && (c.flags&encrypted == 0 || c.secure().sayEnd()) {
+	if c.BufferedBytes() == 0 && (c.flags&readReady == 0 || c.flags&allRead != 0) && (c.flags&encrypted == 0 || c.secure().sayEnd()) {
 		c.finish(false)
 		return
 	}
@@ -276,8 +277,12 @@ func (c *conn) receive() {
 		// A short count says that nothing is left, unless the end is: one read
 		// per event. (After urgent data it may be wrong; such a peer waits for
 		// its own next byte.)
-		if n < len(buffer) && c.flags&hungUp == 0 {
-			c.flags &^= readReady
+		if n < len(buffer) {
+			if c.flags&hungUp == 0 {
+				c.flags &^= readReady
+			} else if c.flags&encrypted == 0 {
+				c.flags |= allRead
+			}
 		}
 		if c.flags&closing == 0 {
 			c.deliver(n)
@@ -453,7 +458,7 @@ func (c *conn) readFailed(err error) {
 			c.startLinger(func() { c.end(c.broken) })
 		}
 	default:
-		c.flags &^= hungUp
+		c.flags &^= hungUp | allRead
 	}
 }
 

@@ -57,6 +57,27 @@ func TestEndBehindUnreadBytes(t *testing.T) {
 	}
 }
 
+// TestCloseBehindTheEnd closes a connection whose peer has ended behind its last words:
+// nothing is left to wait for.
+func TestCloseBehindTheEnd(t *testing.T) {
+	l := startEpoll(t)
+	left := newEvents[int](1)
+	client, _ := l.pair(func(c reactor.Conn) reactor.Handler {
+		return &handler{data: func(b []byte) int {
+			c.Close()
+			left.put(l.OpenConns())
+			return len(b)
+		}}
+	})
+	l.do(func() {
+		send(t, client, []byte("last words"))
+		client.Close()
+	})
+	if open := left.next(t); open != 0 {
+		t.Errorf("%d connections are open behind Close", open)
+	}
+}
+
 // TestCloseOfBrokenConnection closes one that can be read but not written to any
 // more: the time that it was given to end by itself is over with it.
 func TestCloseOfBrokenConnection(t *testing.T) {
