@@ -47,7 +47,9 @@ type Backend struct {
 	saved      []backendSetting // as of the beginning of the transaction, if one is open
 	held       held
 	savedHeld  held // likewise
-	heldBefore held // before the simple query at hand
+	// Before the simple query at hand.
+	heldBefore     held
+	settingsBefore []backendSetting
 
 	// Whom it works for, by the tags of what it executes.
 	groupClient int  // in the sync group at hand, the last one; 0 is nobody
@@ -259,6 +261,7 @@ func (b *Backend) handle(messageType byte, body []byte) {
 func (b *Backend) query(body []byte) {
 	text, rest, ok := pgwire.CString(body)
 	b.simple, b.heldBefore = true, b.held
+	b.settingsBefore = append(b.settingsBefore[:0], b.settings...)
 	if !ok || len(rest) != 0 {
 		b.raise("08P01", "invalid message format")
 		return

@@ -98,10 +98,18 @@ func (b *Backend) restoreHeld() {
 	}
 }
 
-// unhold takes back what the query fed last has done: it came to nothing.
+// unhold takes back what the query fed last has done: it came to nothing. Of the
+// settings, those that are reported are not its concern.
 func (t *twin) unhold() {
-	if t.fed.group != nil && t.fed.bytes[0] == pgwire.Query {
-		t.backend.held = t.backend.heldBefore
+	if t.fed.group == nil || t.fed.bytes[0] != pgwire.Query {
+		return
+	}
+	b := t.backend
+	b.held = b.heldBefore
+	for i := range b.settingsBefore {
+		if !b.settings[i].reported {
+			b.settings[i].value = b.settingsBefore[i].value
+		}
 	}
 }
 

@@ -283,6 +283,9 @@ func (c *Conn) redeliver() {
 // end reports the end of the connection.
 func (c *Conn) end() {
 	c.world.trace.add(c.world.now, traceEnd, c.name, 0, []byte("proxy sees "+c.endError.Error()))
+	if _, ok := c.peer.owner.(*serverConn); ok { // the loop may have been late to hear of it
+		c.world.faults = append(c.world.faults, faultRecord{faultServer, c.world.now})
+	}
 	handler, err := c.handler, c.endError
 	c.leave()
 	c.finish(errReset)
