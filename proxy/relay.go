@@ -293,7 +293,7 @@ func (s *session) OnServerLost(loss pool.Loss) {
 
 // answerLoss answers the groups that were under way.
 func (s *session) answerLoss(loss pool.Loss) {
-	s.discarding = false
+	s.discarding, s.changes = false, sessionChanges{}
 	s.statements.undo(s.pool.Registry(), loss.LowestTag)
 	s.statements.settle(s.pool.Registry())
 	s.statements.long = false

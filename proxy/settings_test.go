@@ -70,6 +70,19 @@ func TestDiscardAll(t *testing.T) {
 	}
 }
 
+// TestResetIsLost: a RESET that came to nothing holds nothing up.
+func TestResetIsLost(t *testing.T) {
+	f := newFixture(t, oneServer)
+	c := f.login("application_name", "a")
+	c.send("Q|wait", "Q|reset application_name")
+	f.server().Terminate()
+	f.world.Settle()
+	lost := "E|ERROR|57P01|" + terminated
+	c.want(lost, "Z|I", lost, "Z|I")
+	c.send("Q|begin", "Q|insert", "Q|insert")
+	c.want("C|BEGIN", "Z|T", "C|INSERT 0 1", "Z|T", "C|INSERT 0 1", "Z|T")
+}
+
 func TestSettingsOfAClientThatIsGone(t *testing.T) {
 	for _, words := range [][]string{{"Q|set timezone=UTC", "X"}, {"Q|begin", "Q|set timezone=UTC", "X"}, {"P||set timezone=UTC", "B||", "E|", "S", "X"}} {
 		f := newFixture(t, oneServer)
