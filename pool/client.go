@@ -133,6 +133,14 @@ type Waiter struct {
 	expected   time.Duration // and so much work
 }
 
+// Waited is for how long the waiter has stood in the queue.
+func (w *Waiter) Waited(now time.Duration) time.Duration {
+	if !w.queued {
+		return 0
+	}
+	return now - w.since
+}
+
 // Waiting reports whether the waiter stands in the queue.
 func (w *Waiter) Waiting() bool { return w.queued }
 

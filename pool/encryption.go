@@ -52,6 +52,7 @@ type negotiation struct {
 	optional bool // the server may refuse to encrypt
 	state    negotiationState
 	endPoint []byte // of the encrypted channel
+	channel  TLSChannel
 	done     func(*pgwire.Error)
 }
 
@@ -106,7 +107,7 @@ func (n *negotiation) answer(data []byte) (consumed int) {
 func (n *negotiation) encrypt() {
 	n.state = negotiationEncrypting
 	n.conn.StartTLS(reactor.TLSClient, n.tls.Config, func(state tls.ConnectionState) {
-		n.state = negotiationEncrypted
+		n.state, n.channel = negotiationEncrypted, NewTLSChannel(state)
 		if n.tls.ChannelBinding != BindingDisable {
 			n.endPoint = auth.ServerEndPoint(state.PeerCertificates[0])
 		}

@@ -100,7 +100,7 @@ func (s *Server) crowded() bool { return s.conn.BufferedBytes() > reactor.LowWat
 // openOneMore opens a server for the shared groups if none is coming already.
 func (p *Pool) openOneMore() {
 	if p.serverCount[stateOpening] == 0 && len(p.servers) < p.config.DefaultPoolSize &&
-		!p.closing() && p.now() >= p.retryAt && p.failureCount == 0 && p.pools.makeRoom(p) {
+		!p.closing() && !p.paused() && p.now() >= p.retryAt && p.failureCount == 0 && p.pools.makeRoom(p) {
 		p.connect()
 	}
 }
@@ -175,6 +175,12 @@ func (s *Server) Begin(client Client, request []byte, timed *Timing, joinable bo
 func (s *Server) time(g *group) {
 	now := s.pool.now()
 	s.pool.progressAt = now
+	if !g.own {
+		s.pool.stats.QueryTime += now - g.startedAt
+		if s.state == stateShared {
+			s.pool.stats.SharedTime += now - g.startedAt
+		}
+	}
 	if g.timed != nil && g.again == AgainNot {
 		g.timed.learn(now - g.startedAt)
 	}

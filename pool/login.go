@@ -12,8 +12,10 @@ import (
 // connect opens a connection to PostgreSQL and logs in. The outcome is
 // pool.opened or pool.openFailed.
 func (p *Pool) connect() {
+	p.pools.lastServer++
 	s := &Server{
 		pool:      p,
+		id:        p.pools.lastServer,
 		createdAt: p.now(),
 		index:     len(p.servers),
 		prepared:  newPreparedSet(p.config.MaxPreparedStatements),

@@ -24,6 +24,8 @@ type Pool struct {
 	// ClientCount is how many sessions belong to the pool. Owned by them.
 	ClientCount int
 
+	lastStale uint64 // the newest server that is to be closed
+
 	servers     []*Server // in no particular order; Server.index is the position
 	idle        []*Server // the last one was used last
 	serverCount [stateCount]int
@@ -226,7 +228,7 @@ func (p *Pool) handOver(s *Server) {
 // grow opens as many connections as there are waiters without one coming, within
 // the limits, and not sooner after a failure than the backoff says.
 func (p *Pool) grow() {
-	if p.closing() {
+	if p.closing() || p.paused() {
 		return
 	}
 	for p.serverCount[stateOpening] < p.waiters.count && len(p.servers) < p.config.DefaultPoolSize {
@@ -293,7 +295,7 @@ func (p *Pool) refuse(w *Waiter, e *pgwire.Error) {
 }
 
 func (p *Pool) armWaitTimer() {
-	if p.waiters.first == nil || p.config.QueryWaitTimeout == 0 {
+	if p.waiters.first == nil || p.config.QueryWaitTimeout == 0 || p.paused() {
 		p.loop.StopTimer(&p.waitTimer)
 		return
 	}
@@ -367,6 +369,9 @@ func (p *Pool) forget(s *Server, reason CloseReason) {
 	p.pools.serveStarving()
 }
 
+// CountLogin counts a client that has logged in.
+func (p *Pool) CountLogin() { p.stats.LoginCount++ }
+
 // closeIdle closes servers that have been idle or alive for too long, or, when all
 // is set, every idle one.
 func (p *Pool) closeIdle(now time.Duration, all bool) {
@@ -406,6 +411,9 @@ func (p *Pool) Stats() Stats {
 	}
 	stats.ClientsPinned = map[string]int{}
 	for _, s := range p.servers {
+		if s.pins != 0 {
+			stats.ServersPinned++
+		}
 		for _, reason := range s.pins.Names() {
 			stats.ClientsPinned[reason]++
 		}

@@ -23,10 +23,12 @@ type Pools struct {
 	lastMeaning uint64                 // numbers what texts meant in transactions that nobody can tell of
 	credentials map[string]*credential // of the users whose secret is known
 	serverCount int                    // of all pools
+	lastServer  uint64                 // numbers servers
 
 	// laneSettings is what a lane has for clients with the settings in the key.
 	laneSettings map[*Settings]*Settings
 	closed       bool
+	pauses       pauses
 
 	timer   reactor.Timer
 	scratch []byte
@@ -145,14 +147,7 @@ func (p *Pools) Close() {
 func (p *Pools) Abort() {
 	p.closed = true
 	for _, pool := range p.list {
-		for len(pool.servers) > 0 {
-			s := pool.servers[len(pool.servers)-1]
-			if s.conn == nil {
-				pool.forget(s, ReasonShutdown) // dialed finds it closed
-				continue
-			}
-			s.close(ReasonShutdown)
-		}
+		pool.abort(ReasonShutdown)
 	}
 }
 

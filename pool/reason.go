@@ -18,6 +18,9 @@ const (
 	ReasonCopyUncertain
 	ReasonResetFailed
 	ReasonMakeRoom
+	ReasonPaused
+	ReasonReconnect
+	ReasonKilled
 	reasonCount
 )
 
@@ -34,6 +37,9 @@ var reasonNames = [reasonCount]string{
 	ReasonCopyUncertain:    "protocol state unknown after failed copy",
 	ReasonResetFailed:      "reset failed",
 	ReasonMakeRoom:         "room for another pool",
+	ReasonPaused:           "database paused",
+	ReasonReconnect:        "reconnect",
+	ReasonKilled:           "killed by an administrator",
 }
 
 // String returns the reason in words.

@@ -29,6 +29,7 @@ const (
 type Server struct {
 	// Static after construction.
 	pool      *Pool
+	id        uint64
 	createdAt time.Duration
 
 	// Set when the login ends.
@@ -285,6 +286,8 @@ func (s *Server) disposition() (action, CloseReason) {
 		return discard, ReasonCopyUncertain
 	case s.pool.closing():
 		return discard, ReasonShutdown
+	case s.pool.paused():
+		return discard, ReasonPaused
 	case s.cancelInFlight:
 		return hold, 0
 	case s.txStatus != pgwire.TxIdle && !mutantReuseOpen:
@@ -293,6 +296,8 @@ func (s *Server) disposition() (action, CloseReason) {
 		return clean, 0
 	case s.expired(s.pool.now()):
 		return discard, ReasonLifetime
+	case s.stale():
+		return discard, ReasonReconnect
 	}
 	return reuse, 0
 }

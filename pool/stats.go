@@ -21,6 +21,7 @@ type Stats struct {
 	ServersShared    int
 	ServersResetting int
 	ServersCanceling int
+	ServersPinned    int // of those leased, by clients whose session state keeps them there
 	MaxServers       int
 
 	// OldestWait is the age of the oldest waiter.
@@ -29,11 +30,14 @@ type Stats struct {
 	// Counters since the start.
 	TransactionCount uint64
 	QueryCount       uint64
-	ReceivedBytes    uint64 // from clients
-	SentBytes        uint64 // to clients
-	TransactionTime  time.Duration
+	ReceivedBytes    uint64        // from clients
+	SentBytes        uint64        // to clients
+	TransactionTime  time.Duration // of leases
+	SharedTime       time.Duration // of groups on shared servers
+	QueryTime        time.Duration // of all groups
 	WaitTime         time.Duration
 	LeaseCount       uint64
+	LoginCount       uint64 // clients that have logged in
 	WaitTimeouts     uint64
 	SharedGroups     uint64 // groups answered on shared servers
 	GroupsRunAgain   uint64 // groups run again, unnoticed by their clients

@@ -65,6 +65,10 @@ func (k *asker) work() {
 	if len(k.queue) == 0 || k.waiter.Waiting() {
 		return
 	}
+	if k.pool == nil && k.paused() {
+		k.refuse(errPaused)
+		return
+	}
 	if k.pool == nil {
 		k.pool = k.lookup.proxy.pools.Get(k.query.Database, k.query.User)
 		k.pool.ClientCount++
@@ -155,12 +159,31 @@ func (k *asker) OnLease(server *pool.Server) {
 // OnRefused implements pool.Client.
 func (k *asker) OnRefused(refusal *pgwire.Error) {
 	k.leave()
+	k.refuse(refusal)
+}
+
+// refuse gives up those who are to be asked for.
+func (k *asker) refuse(refusal *pgwire.Error) {
 	queue := k.queue
 	k.queue = nil
 	for _, a := range queue {
 		k.failed(a, refusal)
 	}
 }
+
+// pause gives up waiting for a server that does not come: an operator has to get in who
+// is to end the pause, and whose secret the configuration has.
+func (k *asker) pause() {
+	if k.waiter.Waiting() && k.paused() {
+		k.pool.Abandon(&k.waiter)
+		k.OnRefused(errPaused)
+	}
+}
+
+func (k *asker) paused() bool { return k.lookup.proxy.pools.Paused(k.query.Database) }
+
+// errPaused is why nobody can be asked for.
+var errPaused = errorf(pgwire.CannotConnectNow, "the database of the auth query is paused")
 
 // OnReply implements pool.Client.
 func (k *asker) OnReply(b []byte) { k.reply.read(b) }

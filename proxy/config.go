@@ -50,6 +50,9 @@ type Config struct {
 	// executions of prepared statements, with constants as parameters.
 	ParameterizedReads bool
 
+	// Console is the admin console.
+	Console ConsoleConfig
+
 	// Entropy yields the secret cancel keys and nonces: crypto/rand.Reader, or a
 	// seeded source in a simulation.
 	Entropy io.Reader

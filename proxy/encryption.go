@@ -34,6 +34,7 @@ const tlsHandshake = 0x16
 
 // channel is what is known of an encrypted connection.
 type channel struct {
+	tls         pool.TLSChannel
 	endPoint    []byte
 	certificate *x509.Certificate // of the client, verified; nil without
 }
@@ -60,7 +61,7 @@ func (s *session) encrypt(direct bool) {
 	s.conn.StartTLS(reactor.TLSServer, offer.Config, func(state tls.ConnectionState) {
 		s.state = stateStartup
 		s.asked |= askedSSL | askedGSS
-		s.channel = &channel{endPoint: offer.EndPoint}
+		s.channel = &channel{tls: pool.NewTLSChannel(state), endPoint: offer.EndPoint}
 		if len(state.VerifiedChains) > 0 {
 			s.channel.certificate = state.PeerCertificates[0]
 		}

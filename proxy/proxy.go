@@ -31,6 +31,8 @@ type Proxy struct {
 	strangers strangers
 	lookup    *lookup // nil if only those of the configuration get in
 
+	consoles consoles
+
 	// Shutdown.
 	draining bool
 	drained  func()
@@ -59,6 +61,7 @@ func New(config Config, loop reactor.Loop, logger *slog.Logger) *Proxy {
 	if config.AuthQuery.User != "" {
 		p.lookup = newLookup(p, config.AuthQuery)
 	}
+	p.consoles.init(p, config.Console)
 	return p
 }
 
@@ -159,10 +162,7 @@ func (p *Proxy) Stats() Stats {
 		case s.state < stateReady:
 			stats.ClientLoginCount++
 		case s.server != nil && s.server.Pins() != 0:
-			stats.PinnedClients = append(stats.PinnedClients, PinnedClient{
-				ID: s.id, Address: s.conn.RemoteAddr(), Database: s.pool.Database, User: s.pool.User,
-				Reasons: s.server.Pins().Names(), ServerPID: s.server.PID(), Groups: s.groupsAnswered,
-			})
+			stats.PinnedClients = append(stats.PinnedClients, s.stats())
 		}
 	}
 	return stats
@@ -178,6 +178,8 @@ func (p *Proxy) logEnd(s *session, reason endReason, cause string) {
 	database, user := "", ""
 	if s.pool != nil {
 		database, user = s.pool.Database, s.pool.User
+	} else if s.console != nil {
+		database, user = s.console.database, s.console.user
 	} else if s.auth != nil {
 		database, user = s.auth.request.database, s.auth.request.user
 	}

@@ -19,6 +19,7 @@ const (
 	endSettings
 	endPoolMode
 	endShutdown
+	endKilled
 	endReasonCount
 )
 
@@ -38,6 +39,7 @@ var endReasonNames = [endReasonCount]string{
 	endSettings:        "settings refused by server",
 	endPoolMode:        "transaction in statement mode",
 	endShutdown:        "shutdown",
+	endKilled:          "killed by an administrator",
 }
 
 // String returns the reason in words.
@@ -46,7 +48,7 @@ func (r endReason) String() string { return endReasonNames[r] }
 // abnormal reports whether the end is one that an operator may want to see.
 func (r endReason) abnormal() bool {
 	switch r {
-	case endTerminate, endGone, endCancelRequest, endShutdown:
+	case endTerminate, endGone, endCancelRequest, endShutdown, endKilled:
 		return false
 	default:
 		return true

@@ -20,6 +20,7 @@ const (
 	stateAuthenticating                     // awaits a proof
 	stateLoggingIn                          // awaits a server that says what to tell the client
 	stateReady                              // takes queries
+	stateConsole                            // takes commands of the admin console
 	stateEnded
 )
 
@@ -43,6 +44,7 @@ type session struct {
 	auth      *authentication // while it is under way
 	version   pgwire.ProtocolVersion
 	cancelKey []byte
+	console   *console // in the place of the pool; nil but at the console
 	pool      *pool.Pool
 	login     *pool.Settings // as in the startup packet
 	settings  *pool.Settings // as they are now
@@ -111,6 +113,8 @@ func (s *session) OnData(data []byte) (consumed int) {
 			if len(s.again) == 0 {
 				n = s.consume(data[consumed:])
 			}
+		case stateConsole:
+			n = s.console.consume(data[consumed:])
 		case stateEnded:
 			return len(data)
 		}
@@ -412,6 +416,9 @@ func (s *session) end(reason endReason, cause string) {
 		s.pool.ClientCount--
 		s.statements.releaseAll(s.pool.Registry())
 	}
+	if s.console != nil {
+		s.console.end()
+	}
 	if server := s.server; server != nil {
 		s.server = nil
 		server.Orphan(reason != endTerminate)
@@ -446,6 +453,9 @@ func (s *session) OnDrain() {
 		if s.shared != nil {
 			s.shared.ResumeReplies()
 		}
+	}
+	if s.console != nil {
+		s.console.drained()
 	}
 	s.wake()
 }

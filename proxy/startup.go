@@ -77,14 +77,13 @@ func (s *session) begin(packet pgwire.Startup) {
 	case s.proxy.draining:
 		s.fatal(endRefused, fatalf(pgwire.CannotConnectNow, "the proxy is shutting down"))
 		return
-	case len(s.proxy.sessions) > s.proxy.config.MaxClientConn:
-		s.proxy.stats.ClientsRefused++
-		s.fatal(endRefused, fatalf(pgwire.TooManyConnections, "sorry, too many clients already: the limit is %d", s.proxy.config.MaxClientConn))
-		return
 	}
 	s.negotiate(packet)
 	request, e := readStartup(packet.Parameters)
-	if e == nil {
+	switch {
+	case len(s.proxy.sessions) > s.proxy.config.MaxClientConn && !s.proxy.consoles.serves(request.database): // an operator gets in
+		e = fatalf(pgwire.TooManyConnections, "sorry, too many clients already: the limit is %d", s.proxy.config.MaxClientConn)
+	case e == nil:
 		e = s.checkEncryption(request)
 	}
 	if e != nil {
@@ -107,6 +106,14 @@ func (s *session) begin(packet pgwire.Startup) {
 // it has proved it, if it did so by them.
 func (s *session) admit(request startupRequest, keys *auth.Keys) {
 	s.settles()
+	if e := s.proxy.consoles.refuse(request); e != nil {
+		s.refuseLogin(e)
+		return
+	}
+	if s.proxy.consoles.serves(request.database) {
+		s.enterConsole(request)
+		return
+	}
 	s.pool = s.proxy.pools.Get(request.database, request.user)
 	if s.auth != nil {
 		s.pool.Learn(s.auth.secret, keys)
@@ -223,14 +230,10 @@ func (s *session) welcome() {
 	}
 	s.state = stateReady
 	s.proxy.loop.StopTimer(&s.timer)
-	keyBytes := 4
-	if s.version >= pgwire.Version32 {
-		keyBytes = 32
-	}
-	s.cancelKey = make([]byte, keyBytes)
-	if !s.random(s.cancelKey) {
+	if !s.makeCancelKey() {
 		return
 	}
+	s.pool.CountLogin()
 	b := pgwire.AppendAuthenticationOk(s.proxy.scratch[:0])
 	b = s.pool.AppendWelcome(b, s.login)
 	b = pgwire.AppendBackendKeyData(b, s.id, s.cancelKey)
@@ -240,15 +243,27 @@ func (s *session) welcome() {
 	s.conn.Redeliver()
 }
 
+// makeCancelKey makes the key by which the client may cancel, or ends the session.
+func (s *session) makeCancelKey() bool {
+	keyBytes := 4
+	if s.version >= pgwire.Version32 {
+		keyBytes = 32
+	}
+	s.cancelKey = make([]byte, keyBytes)
+	return s.random(s.cancelKey)
+}
+
 // cancel stops what the client with that key has under way: it is taken out of the
 // queue, or PostgreSQL is asked. As in PostgreSQL, whoever asks is told nothing.
 func (p *Proxy) cancel(id uint32, key []byte) {
 	p.stats.CancelRequests++
 	s := p.byID[id]
-	if s == nil || s.state != stateReady || subtle.ConstantTimeCompare(s.cancelKey, key) != 1 {
+	if s == nil || s.state != stateReady && s.state != stateConsole || subtle.ConstantTimeCompare(s.cancelKey, key) != 1 {
 		return
 	}
 	switch {
+	case s.console != nil:
+		s.console.cancel()
 	case s.waiter.Waiting():
 		s.pool.Abandon(&s.waiter)
 		s.OnRefused(errCanceled)

@@ -25,6 +25,14 @@ type statementNames struct {
 	recent []string
 }
 
+// count is how many statements the client has prepared.
+func (n *statementNames) count() int {
+	if n.unnamed.statement != nil || n.long {
+		return len(n.named) + 1
+	}
+	return len(n.named)
+}
+
 // namedStatement is what a name stands for.
 type namedStatement struct {
 	statement *pool.Statement

@@ -28,24 +28,10 @@ type Stats struct {
 	ClientsClosed map[string]uint64
 
 	// PinnedClients are the clients that keep a server across transactions.
-	PinnedClients []PinnedClient
+	PinnedClients []ClientStats
 
 	// Draining is true from the beginning of a shutdown.
 	Draining bool
 
 	Pools []pool.Stats
-}
-
-// PinnedClient is a client that state of its session keeps on a server.
-type PinnedClient struct {
-	ID             uint32 // the process id that the client knows
-	Address        string
-	Database, User string
-
-	// Reasons are the kinds of state; ServerPID is the process that has it.
-	Reasons   []string
-	ServerPID uint32
-
-	// Groups is how many sync groups the client has been answered.
-	Groups uint64
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,7 +48,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	constant := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
 	}
-	constant(m.version, prometheus.GaugeValue, 1, consoleVersion())
+	constant(m.version, prometheus.GaugeValue, 1, proxy.ConsoleVersion(versionText()))
 	constant(m.logDropped, prometheus.CounterValue, float64(c.logDropped))
 
 	constant(m.up, prometheus.GaugeValue, flag(c.up))
@@ -76,7 +75,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			constant(m.serversClosed, prometheus.CounterValue, float64(count), p.Database, p.User, reason)
 		}
 	}
-	databases := byDatabase(c.stats.Pools)
+	databases := pool.ByDatabase(c.stats.Pools)
 	host, port := c.about.upstream.hostPort()
 	for i := range databases {
 		d := &databases[i]
@@ -92,41 +91,4 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for i, count := range []int{len(databases), len(users), len(c.stats.Pools)} {
 		constant(m.counts[i], prometheus.GaugeValue, float64(count))
 	}
-}
-
-// consoleVersion begins with a version of PgBouncer, which monitoring looks for.
-func consoleVersion() string {
-	return "PgBouncer 1.25.0-compatible (billproxy " + versionText() + ")"
-}
-
-// byDatabase adds the pools of each database up.
-func byDatabase(pools []pool.Stats) []pool.Stats {
-	sorted := slices.SortedFunc(slices.Values(pools), func(a, b pool.Stats) int {
-		return cmp.Compare(a.Database, b.Database)
-	})
-	var databases []pool.Stats
-	for i := range sorted {
-		p := &sorted[i]
-		if len(databases) == 0 || databases[len(databases)-1].Database != p.Database {
-			databases = append(databases, *p)
-			continue
-		}
-		d := &databases[len(databases)-1]
-		d.ServersOpening += p.ServersOpening
-		d.ServersIdle += p.ServersIdle
-		d.ServersLeased += p.ServersLeased
-		d.ServersResetting += p.ServersResetting
-		d.ServersCanceling += p.ServersCanceling
-		d.TransactionCount += p.TransactionCount
-		d.QueryCount += p.QueryCount
-		d.ReceivedBytes += p.ReceivedBytes
-		d.SentBytes += p.SentBytes
-		d.TransactionTime += p.TransactionTime
-		d.WaitTime += p.WaitTime
-		d.LeaseCount += p.LeaseCount
-		d.ParseCount += p.ParseCount
-		d.ServerParseCount += p.ServerParseCount
-		d.BindCount += p.BindCount
-	}
-	return databases
 }

@@ -32,6 +32,9 @@ type config struct {
 	AuthQuery     query         `env:"AUTH_QUERY" derived:"what pg_authid says" meaning:"returns name and stored password of the user $1, at most one row"`
 	AuthDBName    name          `env:"AUTH_DBNAME" derived:"that of UPSTREAM_URL" meaning:"the database in which AUTH_QUERY runs"`
 
+	AdminUsers nameList `env:"ADMIN_USERS" derived:"the user of UPSTREAM_URL, unless AUTH_TYPE is trust" meaning:"users who may run every command of the admin console; a lone comma is nobody"`
+	StatsUsers nameList `env:"STATS_USERS" derived:"with AUTH_TYPE trust, the user of UPSTREAM_URL" meaning:"users who may run SHOW in the admin console"`
+
 	ClientTLSSSLMode   sslMode      `env:"CLIENT_TLS_SSLMODE" envDefault:"disable" meaning:"encryption of clients: allow and prefer leave it to them, require refuses the others, verify-ca and verify-full those without a certificate of CLIENT_TLS_CA_FILE"`
 	ClientTLSCertFile  pemFile      `env:"CLIENT_TLS_CERT_FILE" meaning:"certificate of the proxy for clients, with those of its issuers; read again at SIGHUP"`
 	ClientTLSKeyFile   pemFile      `env:"CLIENT_TLS_KEY_FILE" meaning:"its private key, which nobody else may be able to read"`

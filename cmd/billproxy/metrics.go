@@ -71,7 +71,7 @@ func newMetrics() *metrics {
 			gauge(exporterPrefix+"databases_pool_size", "Most servers of a pool.", endpoint,
 				func(s *pool.Stats) float64 { return float64(s.MaxServers) }),
 			gauge(exporterPrefix+"databases_current_connections", "Servers of the database.", endpoint,
-				func(s *pool.Stats) float64 { return float64(serverCount(s)) }),
+				func(s *pool.Stats) float64 { return float64(s.ServerCount()) }),
 		},
 		pools:   poolMetrics([]string{"database", "user"}),
 		up:      prometheus.NewDesc(exporterPrefix+"up", "Whether the proxy answered.", nil, nil),
@@ -104,7 +104,7 @@ func overallMetrics() []metric[proxy.Stats] {
 			func(s *proxy.Stats) float64 { return sum(s.Pools, func(p *pool.Stats) int { return p.ServersIdle }) }),
 		gauge(exporterPrefix+"used_servers", "Servers in use.", nil,
 			func(s *proxy.Stats) float64 {
-				return sum(s.Pools, func(p *pool.Stats) int { return serverCount(p) - p.ServersIdle })
+				return sum(s.Pools, func(p *pool.Stats) int { return p.ServerCount() - p.ServersIdle })
 			}),
 		gauge(exporterPrefix+"config_max_client_connections", "Most client connections.", nil,
 			func(s *proxy.Stats) float64 { return float64(s.MaxClientConn) }),
@@ -127,17 +127,19 @@ func databaseMetrics(labels []string) []metric[pool.Stats] {
 		counter(prefix+"queries_pooled_total", "Queries.", labels,
 			func(s *pool.Stats) float64 { return float64(s.QueryCount) }),
 		counter(prefix+"sql_transactions_pooled_total", "Transactions.", labels,
-			func(s *pool.Stats) float64 { return float64(s.TransactionCount) }),
+			func(s *pool.Stats) float64 { return float64(s.Transactions()) }),
 		counter(prefix+"received_bytes_total", "Bytes received from clients.", labels,
 			func(s *pool.Stats) float64 { return float64(s.ReceivedBytes) }),
 		counter(prefix+"sent_bytes_total", "Bytes sent to clients.", labels,
 			func(s *pool.Stats) float64 { return float64(s.SentBytes) }),
 		counter(prefix+"server_in_transaction_seconds_total", "Time in transactions.", labels,
-			func(s *pool.Stats) float64 { return seconds(s.TransactionTime) }),
+			func(s *pool.Stats) float64 { return seconds(s.TransactionsTime()) }),
+		counter(prefix+"queries_duration_seconds_total", "Time servers took for queries.", labels,
+			func(s *pool.Stats) float64 { return seconds(s.QueryTime) }),
 		counter(prefix+"client_wait_seconds_total", "Time clients waited for a server.", labels,
 			func(s *pool.Stats) float64 { return seconds(s.WaitTime) }),
 		counter(prefix+"server_assignments_total", "Times a client was lent a server.", labels,
-			func(s *pool.Stats) float64 { return float64(s.LeaseCount) }),
+			func(s *pool.Stats) float64 { return float64(s.Assignments()) }),
 		counter(prefix+"client_parses_total", "Parse messages from clients.", labels,
 			func(s *pool.Stats) float64 { return float64(s.ParseCount) }),
 		counter(prefix+"server_parses_total", "Parse messages to servers.", labels,
@@ -183,10 +185,6 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 		counter(ownPrefix+"server_failures_total", "Servers that could not be connected or logged in.", labels,
 			func(s *pool.Stats) float64 { return float64(s.ServerFailures) }),
 	}
-}
-
-func serverCount(s *pool.Stats) int {
-	return s.ServersOpening + s.ServersIdle + s.ServersLeased + s.ServersShared + s.ServersResetting + s.ServersCanceling
 }
 
 func sum(pools []pool.Stats, value func(*pool.Stats) int) float64 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,8 @@ type proxyService struct {
 	// Static after listenProxy.
 	engine    *reactor.Engine
 	listeners []*reactor.Listener
-	address   string // bound, "host:port"
+	address   string    // bound, "host:port"
+	beganAt   time.Time // when the clock of the loop began
 	logger    *slog.Logger
 	clientTLS proxy.ClientTLS // as it was at first
 
@@ -30,6 +32,8 @@ type proxyService struct {
 	proxy *proxy.Proxy
 	done  chan struct{} // closed when the loop has ended; err is set before
 	err   error
+
+	background sync.WaitGroup // what the console has asked for
 
 	// Owned by who starts and then by who reloads.
 	to             upstream
@@ -59,7 +63,7 @@ func listenProxy(ctx context.Context, c *config, logger *slog.Logger) (*proxySer
 	if err != nil {
 		return nil, err
 	}
-	s := &proxyService{engine: engine, logger: logger, authentication: authentication, clientTLS: clientTLS, done: make(chan struct{})}
+	s := &proxyService{engine: engine, beganAt: time.Now(), logger: logger, authentication: authentication, clientTLS: clientTLS, done: make(chan struct{})}
 	if err := s.listen(ctx, reactor.Address{Network: "tcp", Address: string(c.Listen)}); err != nil {
 		s.close()
 		return nil, listenError("LISTEN", c.Listen, err)
@@ -93,7 +97,7 @@ func (s *proxyService) listen(ctx context.Context, address reactor.Address) erro
 func (s *proxyService) close() { s.engine.Stop() }
 
 // start runs the loop, until stop. failed is told if it ends by itself.
-func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed chan<- error) error {
+func (s *proxyService) start(ctx context.Context, c *config, to upstream, console proxy.ConsoleConfig, failed chan<- error) error {
 	clients, err := s.authentication.clients(ctx, to, nil)
 	if err != nil {
 		return err
@@ -103,6 +107,7 @@ func (s *proxyService) start(ctx context.Context, c *config, to upstream, failed
 	config.AuthQuery = s.authentication.authQuery(to)
 	config.Pool.Secrets = s.authentication.servers(to)
 	config.ClientTLS = s.clientTLS
+	config.Console = console
 	if config.Pool.TLS, err = readServerTLS(c, to); err != nil {
 		return err
 	}
@@ -143,6 +148,7 @@ func (s *proxyService) stop(ctx context.Context) {
 	}
 	s.engine.Stop()
 	<-s.done
+	s.background.Wait()
 }
 
 // stats copies the state and the counters.

@@ -19,10 +19,11 @@ func TestReload(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	count := 0
 	reloaded.Go(func() {
-		reloadAt(ctx, signals, slog.New(slog.NewTextHandler(&log, nil)), []reloader{
+		reloads := reloading{logger: slog.New(slog.NewTextHandler(&log, nil)), reloaders: []reloader{
 			{"BAD", func(context.Context) error { return errors.New("cannot be read") }},
 			{"GOOD", func(context.Context) error { count++; return nil }},
-		})
+		}}
+		reloads.at(ctx, signals)
 	})
 	for range 3 {
 		signals <- syscall.SIGHUP

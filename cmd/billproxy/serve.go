@@ -38,7 +38,7 @@ func runSidecar(ctx context.Context, e *environment, parts parts) error {
 	}
 	reloading, stopReloading := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
-	reloads.Go(func() { reloadAt(reloading, hangups, e.logger, s.reloaders()) })
+	reloads.Go(func() { s.reloads.at(reloading, hangups) })
 	err = s.wait(ctx)
 	stopReloading()
 	reloads.Wait()

@@ -27,14 +27,21 @@ type sidecar struct {
 	http   *httpService
 
 	// Static after start.
-	api    *api.Server
-	failed chan error // a part, or the PostgreSQL of dev, that ended by itself
+	api     *api.Server
+	failed  chan error // a part, or the PostgreSQL of dev, that ended by itself
+	reloads *reloading // what is read again at a signal, or a command
+
+	shutdown chan bool // is told to end the process: in an orderly way, or at once
+	atOnce   bool      // of who waits and then stops
 }
 
 // openSidecar binds every address, so that a taken port is reported before
 // anything else happens.
 func openSidecar(ctx context.Context, c *config, logger *slog.Logger, logs *logQueue, parts parts) (*sidecar, error) {
-	s := &sidecar{config: c, logger: logger, logs: logs, failed: make(chan error, 4)}
+	s := &sidecar{
+		config: c, logger: logger, logs: logs,
+		failed: make(chan error, 4), reloads: &reloading{logger: logger}, shutdown: make(chan bool, 1),
+	}
 	var err error
 	if parts.proxy {
 		s.proxy, err = listenProxy(ctx, c, logger)
@@ -109,9 +116,10 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 			// The loop's thread always finds a processor, however busy the API is.
 			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 		}
-		if err := s.proxy.start(ctx, s.config, to, s.failed); err != nil {
+		if err := s.proxy.start(ctx, s.config, to, s.consoleConfig(ctx, to), s.failed); err != nil {
 			return err
 		}
+		s.reloads.reloaders = s.proxy.reloaders(s.config)
 		about := proxyDescription{s.proxy.address, to, int(s.config.MaxDBConnections)}
 		s.admin.start(newAdminHandler(s.proxy, about, s.logs), s.logger, s.failed)
 	}
@@ -121,22 +129,17 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 	return nil
 }
 
-// reloaders are what is read again at a signal.
-func (s *sidecar) reloaders() []reloader {
-	if s.proxy == nil {
-		return nil
-	}
-	return s.proxy.reloaders(s.config)
-}
-
 // proxyGCPercent is the garbage collector's target in a process with a proxy.
 const proxyGCPercent = 40
 
-// wait returns nil when ctx ends, or the failure of a part.
+// wait returns nil when ctx ends or an administrator says so, or the failure of a part.
 func (s *sidecar) wait(ctx context.Context) error {
 	select {
 	case err := <-s.failed:
 		return err
+	case orderly := <-s.shutdown:
+		s.atOnce = !orderly
+		return nil
 	case <-ctx.Done():
 		return nil
 	}
@@ -145,8 +148,12 @@ func (s *sidecar) wait(ctx context.Context) error {
 // stop ends what start began, the API before the proxy it needs, within
 // SHUTDOWN_TIMEOUT, and the admin server last. ctx may have ended.
 func (s *sidecar) stop(ctx context.Context) {
-	s.logger.Info("shutting down", "timeout", s.config.ShutdownTimeout.String())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(s.config.ShutdownTimeout))
+	timeout := s.config.ShutdownTimeout
+	if s.atOnce {
+		timeout = 0
+	}
+	s.logger.Info("shutting down", "timeout", timeout.String())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(timeout))
 	defer cancel()
 	if s.http != nil {
 		s.http.stop(ctx)

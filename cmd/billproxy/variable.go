@@ -310,6 +310,23 @@ func (n *name) String() string                  { return string(*n) }
 func (n *name) kind() string                    { return "name" }
 func (n *name) expected() string                { return "the name of a role or a database" }
 
+// nameList is a comma list of names.
+type nameList []string
+
+func (l *nameList) UnmarshalText(text []byte) error {
+	*l = nameList{}
+	for name := range strings.SplitSeq(string(text), ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			*l = append(*l, name)
+		}
+	}
+	return nil
+}
+
+func (l *nameList) String() string   { return strings.Join(*l, ",") }
+func (l *nameList) kind() string     { return "list" }
+func (l *nameList) expected() string { return "names of roles, separated by commas" }
+
 // query is an SQL statement.
 type query string
 

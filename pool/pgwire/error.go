@@ -1,9 +1,13 @@
 package pgwire
 
+import "cmp"
+
 // Severity is the first field of an ErrorResponse: what the error costs.
 type Severity string
 
 const (
+	// SeverityNotice costs nothing: it is of a NoticeResponse.
+	SeverityNotice Severity = "NOTICE"
 	// SeverityError ends the statement; the connection stays.
 	SeverityError Severity = "ERROR"
 	// SeverityFatal ends the connection.
@@ -73,9 +77,20 @@ func ParseError(body []byte) *Error {
 }
 
 // AppendError appends e as an ErrorResponse.
-func AppendError(b []byte, e *Error) []byte {
+func AppendError(b []byte, e *Error) []byte { return appendError(b, ErrorResponse, e) }
+
+// AppendNotice appends e as a NoticeResponse. A notice that was not given a severity or a
+// code is a plain one.
+func AppendNotice(b []byte, e *Error) []byte {
+	notice := *e
+	notice.Severity = cmp.Or(notice.Severity, SeverityNotice)
+	notice.SQLState = cmp.Or(notice.SQLState, SuccessfulCompletion)
+	return appendError(b, NoticeResponse, &notice)
+}
+
+func appendError(b []byte, messageType byte, e *Error) []byte {
 	start := len(b)
-	b = append(b, ErrorResponse, 0, 0, 0, 0)
+	b = append(b, messageType, 0, 0, 0, 0)
 	b = appendField(b, 'S', string(e.Severity))
 	b = appendField(b, 'V', string(e.Severity))
 	b = appendField(b, 'C', string(e.SQLState))

@@ -190,6 +190,9 @@ func (c *Conn) Abort() {
 // RemoteAddr implements reactor.Conn.
 func (c *Conn) RemoteAddr() string { return c.name }
 
+// LocalAddr implements reactor.Conn.
+func (c *Conn) LocalAddr() string { return "127.0.0.1:6432" }
+
 // Local implements reactor.Conn.
 func (c *Conn) Local() bool { return !c.Remote }
 

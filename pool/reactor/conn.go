@@ -31,6 +31,8 @@ type socket interface {
 	closeWrite()
 	// failure is the error of a connection that has broken, or io.EOF.
 	failure() error
+	// local is our end's address, zero for anything but TCP.
+	local() netip.AddrPort
 	// close drops what the peer has not received yet if asked to.
 	close(drop bool)
 }
@@ -215,11 +217,21 @@ func (c *conn) Abort() {
 }
 
 // RemoteAddr implements Conn.
-func (c *conn) RemoteAddr() string {
-	if !c.remote.IsValid() {
+func (c *conn) RemoteAddr() string { return addressName(c.remote) }
+
+// LocalAddr implements Conn.
+func (c *conn) LocalAddr() string {
+	if !c.remote.IsValid() || c.flags&closed != 0 {
+		return addressName(netip.AddrPort{})
+	}
+	return addressName(c.socket.local())
+}
+
+func addressName(address netip.AddrPort) string {
+	if !address.IsValid() {
 		return "unix"
 	}
-	return c.remote.String()
+	return address.String()
 }
 
 // Local implements Conn.

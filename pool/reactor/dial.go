@@ -23,7 +23,7 @@ func (e *Engine) Dial(address Address, timeout time.Duration, done func(Conn, er
 			e.Post(func() { e.dialFailed(err, done) })
 			return
 		}
-		t, err := e.poller.prepare(transport{net: c, remote: remoteOf(c.RemoteAddr())})
+		t, err := e.poller.prepare(transport{net: c, remote: addressOf(c.RemoteAddr())})
 		if err != nil {
 			e.Post(func() { e.dialFailed(err, done) })
 			return

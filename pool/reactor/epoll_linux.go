@@ -5,6 +5,7 @@ package reactor
 import (
 	"io"
 	"math"
+	"net/netip"
 	"os"
 	"runtime"
 	"syscall"
@@ -291,6 +292,14 @@ func (s *epollSocket) close(drop bool) {
 		_ = syscall.SetsockoptLinger(s.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	}
 	syscall.Close(s.fd)
+}
+
+func (s *epollSocket) local() netip.AddrPort {
+	address, err := syscall.Getsockname(s.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addressOfSockaddr(address)
 }
 
 // rawCall is a read or write of a non-blocking descriptor.

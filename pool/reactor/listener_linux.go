@@ -78,7 +78,7 @@ func (a *epollListener) accept() {
 		fd, from, err := syscall.Accept4(a.fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			a.listener.accepted(transport{fd: fd, remote: remoteOfSockaddr(from)})
+			a.listener.accepted(transport{fd: fd, remote: addressOfSockaddr(from)})
 		case syscall.EAGAIN:
 			return
 		case syscall.EINTR, syscall.ECONNABORTED, syscall.EPROTO:
@@ -97,7 +97,7 @@ func (a *epollListener) close() {
 	a.fd = -1
 }
 
-func remoteOfSockaddr(from syscall.Sockaddr) netip.AddrPort {
+func addressOfSockaddr(from syscall.Sockaddr) netip.AddrPort {
 	switch from := from.(type) {
 	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(from.Addr), uint16(from.Port))

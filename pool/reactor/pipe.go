@@ -3,6 +3,7 @@ package reactor
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -170,6 +171,8 @@ func (p *pipe) closeWrite() {
 		_ = c.CloseWrite()
 	}
 }
+
+func (p *pipe) local() netip.AddrPort { return addressOf(p.net.LocalAddr()) }
 
 func (p *pipe) failure() error {
 	p.mu.Lock()

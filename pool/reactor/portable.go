@@ -108,7 +108,7 @@ func (a *portableListener) accepted(c net.Conn) {
 	case <-a.done:
 		c.Close()
 	default:
-		a.listener.accepted(transport{net: c, remote: remoteOf(c.RemoteAddr())})
+		a.listener.accepted(transport{net: c, remote: addressOf(c.RemoteAddr())})
 	}
 }
 

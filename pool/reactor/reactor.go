@@ -54,6 +54,9 @@ type Conn interface {
 	// RemoteAddr names the peer for logs: "127.0.0.1:51234" or "unix".
 	RemoteAddr() string
 
+	// LocalAddr names our end as RemoteAddr does the peer's. It asks the system.
+	LocalAddr() string
+
 	// Local reports whether the peer is on this machine: a Unix-domain socket
 	// or a loopback address.
 	Local() bool

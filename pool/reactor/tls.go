@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -224,6 +225,8 @@ func (s *tlsSocket) awaitWrite(waits bool) { s.below.awaitWrite(waits) }
 func (s *tlsSocket) closeWrite() { s.below.closeWrite() }
 
 func (s *tlsSocket) failure() error { return s.below.failure() }
+
+func (s *tlsSocket) local() netip.AddrPort { return s.below.local() }
 
 func (s *tlsSocket) close(drop bool) {
 	if s.handshake != nil {

@@ -13,12 +13,12 @@ type transport struct {
 	remote netip.AddrPort
 }
 
-// remoteOf is the zero AddrPort for anything but TCP.
-func remoteOf(address net.Addr) netip.AddrPort {
+// addressOf is the zero AddrPort for anything but TCP.
+func addressOf(address net.Addr) netip.AddrPort {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {
 		return netip.AddrPort{}
 	}
-	remote := tcp.AddrPort()
-	return netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	port := tcp.AddrPort()
+	return netip.AddrPortFrom(port.Addr().Unmap(), port.Port())
 }

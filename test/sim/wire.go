@@ -187,6 +187,9 @@ func (c *Conn) Abort() {
 // RemoteAddr implements reactor.Conn.
 func (c *Conn) RemoteAddr() string { return c.name }
 
+// LocalAddr implements reactor.Conn.
+func (c *Conn) LocalAddr() string { return c.name }
+
 // Local implements reactor.Conn.
 func (c *Conn) Local() bool { return true }
 
