@@ -96,8 +96,9 @@ func (s *proxyService) listen(ctx context.Context, address reactor.Address) erro
 // close frees what listenProxy bound, if start is not called.
 func (s *proxyService) close() { s.engine.Stop() }
 
-// start runs the loop, until stop. failed is told if it ends by itself.
-func (s *proxyService) start(ctx context.Context, c *config, to upstream, console proxy.ConsoleConfig, failed chan<- error) error {
+// start runs the loop, until stop. reloads learns what can be read again, failed is told
+// if the loop ends by itself.
+func (s *proxyService) start(ctx context.Context, c *config, to upstream, console proxy.ConsoleConfig, reloads *reloading, failed chan<- error) error {
 	clients, err := s.authentication.clients(ctx, to, nil)
 	if err != nil {
 		return err
@@ -113,6 +114,7 @@ func (s *proxyService) start(ctx context.Context, c *config, to upstream, consol
 	}
 	s.to, s.clients = to.withTLS(config.Pool.TLS), clients
 	s.setDirect()
+	reloads.reloaders = s.reloaders(c)
 	s.proxy = proxy.New(config, s.engine, s.logger)
 	go func() {
 		// A signal begins an orderly stop; it does not cut connections.

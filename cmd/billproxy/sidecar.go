@@ -116,10 +116,9 @@ func (s *sidecar) start(ctx context.Context, upstreamURL databaseURL) error {
 			// The loop's thread always finds a processor, however busy the API is.
 			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 		}
-		if err := s.proxy.start(ctx, s.config, to, s.consoleConfig(ctx, to), s.failed); err != nil {
+		if err := s.proxy.start(ctx, s.config, to, s.consoleConfig(ctx, to), s.reloads, s.failed); err != nil {
 			return err
 		}
-		s.reloads.reloaders = s.proxy.reloaders(s.config)
 		about := proxyDescription{s.proxy.address, to, int(s.config.MaxDBConnections)}
 		s.admin.start(newAdminHandler(s.proxy, about, s.logs), s.logger, s.failed)
 	}

@@ -92,7 +92,7 @@ func TestConsoleDrivers(t *testing.T) {
 	}
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
-			conn := p.console(t, operator, "default_query_exec_mode", mode, "application_name", "monitor "+mode)
+			conn := p.console(t, operator, "default_query_exec_mode", mode, "application_name", "monitor_"+mode)
 			for range 2 { // the second time with what was prepared
 				for _, table := range consoleTables {
 					if len(show(t, conn, table)) == 0 {
@@ -103,7 +103,7 @@ func TestConsoleDrivers(t *testing.T) {
 			if err := conn.Ping(patient(t)); err != nil {
 				t.Errorf("ping: %v", err)
 			}
-			me := showOne(t, conn, "CLIENTS", "application_name", "monitor "+mode)
+			me := showOne(t, conn, "CLIENTS", "application_name", "monitor_"+mode)
 			if me["database"] != "pgbouncer" || me["user"] != operator || me["id"] != int32(conn.PgConn().PID()) {
 				t.Errorf("the client is shown as %v", me)
 			}
@@ -374,7 +374,11 @@ func TestConsoleName(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.exec(t, "create database billproxy owner "+d.role)
-	t.Cleanup(func() { d.exec(t, "drop database billproxy with (force)") })
+	t.Cleanup(func() {
+		if _, err := d.admin.Exec(context.WithoutCancel(t.Context()), "drop database billproxy with (force)"); err != nil {
+			t.Error(err)
+		}
+	})
 	p := startProxy(t, shared.cluster, settings{"UPSTREAM_URL": databaseURL(shared.cluster.TCPAddress(), d.role, "billproxy")})
 	var name string
 	if err := connect(t, databaseURL(p.address, d.role, "billproxy")).QueryRow(patient(t), "select current_database()").Scan(&name); err != nil || name != "billproxy" {
