@@ -147,9 +147,13 @@ func (s *session) enterConsole(request startupRequest) {
 	s.proxy.loop.StopTimer(&s.timer)
 	b := pgwire.AppendAuthenticationOk(nil)
 	for _, parameter := range []pool.Setting{
-		{Name: "server_version", Value: pgbouncerVersion + "/bouncer"}, {Name: "client_encoding", Value: "UTF8"},
-		{Name: "server_encoding", Value: "UTF8"}, {Name: "DateStyle", Value: "ISO"}, {Name: "TimeZone", Value: "GMT"},
-		{Name: "standard_conforming_strings", Value: "on"}, {Name: "is_superuser", Value: "on"},
+		{Name: "server_version", Value: pgbouncerVersion + "/bouncer"},
+		{Name: "client_encoding", Value: "UTF8"},
+		{Name: "server_encoding", Value: "UTF8"},
+		{Name: "DateStyle", Value: "ISO"},
+		{Name: "TimeZone", Value: "GMT"},
+		{Name: "standard_conforming_strings", Value: "on"},
+		{Name: "is_superuser", Value: "on"},
 	} {
 		b = pgwire.AppendParameterStatus(b, parameter.Name, parameter.Value)
 	}

@@ -42,7 +42,6 @@ type databaseRow struct {
 	port        int
 	config      *pool.Config
 	maxServers  int
-	maxClients  int
 	forcedUser  string
 	paused, off bool
 }

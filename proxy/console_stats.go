@@ -51,42 +51,43 @@ func (p *Proxy) databaseStats() []databaseStats {
 	return all
 }
 
-// counter is what PgBouncer counts and the proxy, too.
+// counter is what PgBouncer counts and the proxy, too. PgBouncer has several names for it.
 type counter struct {
 	total, average string // in SHOW STATS
 	name           string // in SHOW STATS_TOTALS
 	averageName    string // in SHOW STATS_AVERAGES
-	sum            string // in SHOW TOTALS, without total_ or avg_
+	sum            string // in SHOW TOTALS, behind total_ and avg_
 
 	value func(*pool.Stats) uint64
 	per   func(*pool.Stats) uint64 // what the average is taken over; nil for seconds
 }
 
-var counters = []counter{
-	{"total_server_assignment_count", "avg_server_assignment_count", "server_assignment_count", "server_assignment_count", "server_assignment_count",
-		(*pool.Stats).Assignments, nil},
-	{"total_xact_count", "avg_xact_count", "xact_count", "xact_count", "xact_count", (*pool.Stats).Transactions, nil},
-	{"total_query_count", "avg_query_count", "query_count", "query_count", "query_count",
-		func(s *pool.Stats) uint64 { return s.QueryCount }, nil},
-	{"total_received", "avg_recv", "bytes_received", "bytes_received", "client_bytes",
-		func(s *pool.Stats) uint64 { return s.ReceivedBytes }, nil},
-	{"total_sent", "avg_sent", "bytes_sent", "bytes_sent", "server_bytes",
-		func(s *pool.Stats) uint64 { return s.SentBytes }, nil},
-	{"total_xact_time", "avg_xact_time", "xact_time", "xact_time", "xact_time",
-		func(s *pool.Stats) uint64 { return microseconds(s.TransactionsTime()) }, (*pool.Stats).Transactions},
-	{"total_query_time", "avg_query_time", "query_time", "query_time", "query_time",
-		func(s *pool.Stats) uint64 { return microseconds(s.QueryTime) }, func(s *pool.Stats) uint64 { return s.QueryCount }},
-	{"total_wait_time", "avg_wait_time", "wait_time", "wait_time", "wait_time",
-		func(s *pool.Stats) uint64 { return microseconds(s.WaitTime) }, (*pool.Stats).Assignments},
-	{"total_client_parse_count", "avg_client_parse_count", "client_parse_count", "avg_client_parse_count", "ps_client_parse_count",
-		func(s *pool.Stats) uint64 { return s.ParseCount }, nil},
-	{"total_server_parse_count", "avg_server_parse_count", "server_parse_count", "avg_server_parse_count", "ps_server_parse_count",
-		func(s *pool.Stats) uint64 { return s.ServerParseCount }, nil},
-	{"total_bind_count", "avg_bind_count", "bind_count", "avg_bind_count", "ps_bind_count",
-		func(s *pool.Stats) uint64 { return s.BindCount }, nil},
-	{"total_client_login_count", "avg_client_login_count", "client_login_count", "avg_client_login_count", "client_login_count",
-		func(s *pool.Stats) uint64 { return s.LoginCount }, nil},
+// newCounter is a counter with the same name nearly everywhere.
+func newCounter(name string, value, per func(*pool.Stats) uint64) counter {
+	return counter{"total_" + name, "avg_" + name, name, name, name, value, per}
 }
+
+// newYoungCounter is one that PgBouncer has had for less long.
+func newYoungCounter(name, sum string, value func(*pool.Stats) uint64) counter {
+	return counter{"total_" + name, "avg_" + name, name, "avg_" + name, sum, value, nil}
+}
+
+var counters = []counter{
+	newCounter("server_assignment_count", (*pool.Stats).Assignments, nil),
+	newCounter("xact_count", (*pool.Stats).Transactions, nil),
+	newCounter("query_count", queryCount, nil),
+	{"total_received", "avg_recv", "bytes_received", "bytes_received", "client_bytes", func(s *pool.Stats) uint64 { return s.ReceivedBytes }, nil},
+	{"total_sent", "avg_sent", "bytes_sent", "bytes_sent", "server_bytes", func(s *pool.Stats) uint64 { return s.SentBytes }, nil},
+	newCounter("xact_time", func(s *pool.Stats) uint64 { return microseconds(s.TransactionsTime()) }, (*pool.Stats).Transactions),
+	newCounter("query_time", func(s *pool.Stats) uint64 { return microseconds(s.QueryTime) }, queryCount),
+	newCounter("wait_time", func(s *pool.Stats) uint64 { return microseconds(s.WaitTime) }, (*pool.Stats).Assignments),
+	newYoungCounter("client_parse_count", "ps_client_parse_count", func(s *pool.Stats) uint64 { return s.ParseCount }),
+	newYoungCounter("server_parse_count", "ps_server_parse_count", func(s *pool.Stats) uint64 { return s.ServerParseCount }),
+	newYoungCounter("bind_count", "ps_bind_count", func(s *pool.Stats) uint64 { return s.BindCount }),
+	newYoungCounter("client_login_count", "client_login_count", func(s *pool.Stats) uint64 { return s.LoginCount }),
+}
+
+func queryCount(s *pool.Stats) uint64 { return s.QueryCount }
 
 func microseconds(d time.Duration) uint64 { return uint64(d / time.Microsecond) }
 

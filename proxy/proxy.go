@@ -176,11 +176,12 @@ func (p *Proxy) logEnd(s *session, reason endReason, cause string) {
 		log = p.logger.Warn
 	}
 	database, user := "", ""
-	if s.pool != nil {
+	switch {
+	case s.pool != nil:
 		database, user = s.pool.Database, s.pool.User
-	} else if s.console != nil {
+	case s.console != nil:
 		database, user = s.console.database, s.console.user
-	} else if s.auth != nil {
+	case s.auth != nil:
 		database, user = s.auth.request.database, s.auth.request.user
 	}
 	log("client closed", "client", s.conn.RemoteAddr(), "id", s.id, "database", database, "user", user,

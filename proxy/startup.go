@@ -73,8 +73,7 @@ func (s *session) answerEncryption(kind pgwire.StartupKind, size, atHand int) in
 
 // begin acts on a startup message.
 func (s *session) begin(packet pgwire.Startup) {
-	switch {
-	case s.proxy.draining:
+	if s.proxy.draining {
 		s.fatal(endRefused, fatalf(pgwire.CannotConnectNow, "the proxy is shutting down"))
 		return
 	}
