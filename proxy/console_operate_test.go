@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/pooltest"
 )
 
@@ -85,6 +86,47 @@ func TestPauseLane(t *testing.T) {
 	console.send("Q|RESUME")
 	console.want("C|RESUME", "Z|I")
 	c.want("T|c", "D|2", "C|SELECT 1", "Z|I")
+}
+
+// TestPauseLookup lets an operator in while nobody can be asked for secrets: who is to
+// end the pause else?
+func TestPauseLookup(t *testing.T) {
+	f := newLookupFixture(t, AuthPassword, withConsole)
+	const refusal = "E|FATAL|57P03|the database system is not accepting connections"
+	enter := func() *client {
+		t.Helper()
+		c := f.dial()
+		c.startup("database", "pgbouncer")
+		c.want("R|3")
+		c.feed(pgwire.AppendPassword(nil, "pencil"))
+		c.welcomed()
+		return c
+	}
+	console := enter()
+	console.send("Q|RECONNECT; WAIT_CLOSE")
+	console.want("C|RECONNECT", "C|WAIT_CLOSE", "Z|I")
+	connect := f.world.OnDial
+	f.world.OnDial = nil // PostgreSQL is away
+	waiting := f.dial()
+	waiting.startup("user", "found")
+	waiting.want()
+	console.send("Q|PAUSE")
+	waiting.wantEnd(refusal)
+	f.world.OnDial = connect
+	f.world.Advance(waitPeriod)
+	console.want("C|PAUSE", "Z|I")
+
+	f.world.Advance(lookupLifetime) // nothing is remembered
+	later := f.dial()
+	later.startup("user", "found")
+	later.wantEnd(refusal)
+	other := enter()
+	other.send("Q|RESUME")
+	other.want("C|RESUME", "Z|I")
+	f.world.Advance(lookupLifetime)
+	found := f.dial()
+	found.startup("user", "found")
+	found.want("R|3")
 }
 
 func TestReconnect(t *testing.T) {
