@@ -105,7 +105,7 @@ func (s *Server) Execute(statement *Statement, parameters []byte) {
 	g := s.groups.last()
 	g.extended, g.parameterized = true, statement
 	s.pool.stats.ParameterizedReads++
-	s.ensurePrepared(statement)
+	s.Prepare(statement)
 	b := append(pgwire.AppendHeader(s.scratch(), pgwire.Bind, 1+len(statement.Name)+1+len(parameters)), 0) // no portal
 	b = append(append(b, statement.Name...), 0)
 	b = append(append(b, parameters...), executeSync...)

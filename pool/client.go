@@ -131,6 +131,8 @@ type Waiter struct {
 	isShared   bool          // a lane will do
 	shared     *Settings     // for such settings
 	expected   time.Duration // and so much work
+
+	asksForNumbers bool // the client has called currval or lastval
 }
 
 // Waited is for how long the waiter has stood in the queue.

@@ -94,11 +94,22 @@ type Effects struct {
 	Resets    []string
 	ResetsAll bool
 
+	// LocalResets are the settings that may have got that value until the end of the
+	// transaction.
+	LocalResets []string
+
 	// Meaning: what a text means behind the statement, until the end of its
 	// transaction at least, may be something else than before. MeaningKey, if it is
 	// not empty, tells what.
 	Meaning    bool
 	MeaningKey string
+
+	// Reading is how texts may be read behind the statement, until the end of its
+	// transaction at least.
+	Reading ReadingChange
+
+	// Statements are the names of prepared statements that it refers to.
+	Statements []string
 
 	// Executes: it runs a statement that was prepared with PREPARE.
 	Executes bool
@@ -121,6 +132,7 @@ func (e *Effects) Add(other *Effects) {
 	e.BoundNames = append(e.BoundNames, other.BoundNames...)
 	e.Resets = append(e.Resets, other.Resets...)
 	e.ResetsAll = e.ResetsAll || other.ResetsAll
+	e.LocalResets = append(e.LocalResets, other.LocalResets...)
 	switch {
 	case !other.Meaning:
 	case !e.Meaning:
@@ -130,6 +142,8 @@ func (e *Effects) Add(other *Effects) {
 	default:
 		e.MeaningKey = ""
 	}
+	e.Statements = append(e.Statements, other.Statements...)
+	e.Reading = max(e.Reading, other.Reading)
 	e.Executes = e.Executes || other.Executes
 	e.Draws, e.DrawsByName = e.Draws || other.Draws, e.DrawsByName || other.DrawsByName
 	e.Asks, e.AsksByName = e.Asks || other.Asks, e.AsksByName || other.AsksByName

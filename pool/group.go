@@ -104,6 +104,14 @@ func (q *groupQueue) last() *group {
 	return q.at(q.count - 1)
 }
 
+// takeLast takes out the group pushed last.
+func (q *groupQueue) takeLast() group {
+	g := *q.last()
+	q.last().request = nil // which is g's
+	q.count--
+	return g
+}
+
 // pop takes the head out; what it returns is valid until the next push.
 func (q *groupQueue) pop() *group {
 	g := q.at(0)

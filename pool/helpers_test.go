@@ -272,6 +272,7 @@ func (c *testClient) sendOne(word string, fields []string) {
 		s.Parse(statement, c.tag)
 	case "B":
 		rest := b[pgwire.HeaderBytes+len(fields[1])+1+len(fields[2])+1:]
+		s.Prepare(c.statement(fields[2]))
 		s.Bind(append([]byte(fields[1]), 0), c.statement(fields[2]), rest, len(rest))
 	case "DS":
 		s.DescribeStatement(c.statement(fields[1]), 1)
@@ -292,7 +293,7 @@ func (c *testClient) sendOne(word string, fields []string) {
 }
 
 func (c *testClient) reference(text string) *Statement {
-	return c.f.pools.registry.Reference([]byte(text + "\x00\x00\x00"))
+	return c.f.pools.registry.Reference(nil, []byte(text+"\x00\x00\x00"))
 }
 
 func (c *testClient) statement(name string) *Statement {

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -68,7 +69,8 @@ func (s *Server) Affect(e *Effects) {
 	if e.Meaning {
 		s.changeMeaning(e.MeaningKey)
 	}
-	s.resets = s.resets || e.ResetsAll || len(e.Resets) > 0
+	s.changeReading(e.Reading)
+	s.resets = s.resets || e.ResetsAll || len(e.Resets)+len(e.LocalResets) > 0
 	if s.pool.config.Mode == ModeSession {
 		return
 	}
@@ -186,6 +188,9 @@ func (s *Server) inspectionQuery(q *inspection) string {
 	if len(sql) == 0 {
 		return ""
 	}
+	if q.listing || slices.Contains(q.names, deferrable) || s.settings.unblock() != "" {
+		sql = append([]byte(unblock), sql...)
+	}
 	if q.listing {
 		sql = append(sql, listQuery...)
 	}
@@ -209,7 +214,9 @@ func (s *Server) inspected(messageType byte, body []byte) {
 	q := &s.inspection
 	switch {
 	case messageType == pgwire.CommandComplete:
-		q.results++
+		if bytes.HasPrefix(body, []byte("SELECT ")) {
+			q.results++
+		}
 		return
 	case messageType != pgwire.DataRow:
 		return

@@ -122,6 +122,12 @@ func (p *Pool) Description(statement *Statement, settings *Settings) []byte {
 	return statement.described(p, settings.meaning())
 }
 
+// ReturnsNothing reports whether that is the answer about a statement that returns no
+// rows.
+func ReturnsNothing(description []byte) bool { return bytes.HasSuffix(description, noData) }
+
+var noData = pgwire.AppendEmpty(nil, pgwire.NoData)
+
 // described returns the same under settings with that meaning.
 func (s *Statement) described(p *Pool, meaning string) []byte {
 	if k := s.knownTo(p, meaning); k != nil {

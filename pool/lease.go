@@ -113,6 +113,7 @@ func (s *Server) Expect(kind ReplyKind) {
 
 func (s *Server) expect(r reply) {
 	s.begin()
+	s.fresh = false
 	s.replies.push(r)
 	if r.statement != nil && r.mode != synthesize && (r.kind == ReplyParse || r.kind == ReplyClose) {
 		s.unconfirmed++
@@ -127,7 +128,10 @@ func (s *Server) expect(r reply) {
 // begin makes sure that what is sent next belongs to a group.
 func (s *Server) begin() *group {
 	if !s.partial {
-		s.partial = true
+		s.partial, s.fresh = true, true
+		if s.readingChanged && s.groups.count > 0 { // the group in front may end the transaction
+			s.changeReading(ReadingReported)
+		}
 		g := s.groups.push()
 		g.client, g.startedAt = s.client, s.pool.now()
 		s.served = s.served || s.client != nil
@@ -173,9 +177,14 @@ func (s *Server) Adopt(settings *Settings) bool {
 	return true
 }
 
-// Restore gives the server settings of the client's login that the client has reset.
-func (s *Server) Restore(settings []Setting) {
-	switch sql := appendSet(nil, settings); {
+// Restore gives the server settings of the client's login that the client has reset, the
+// local ones for the transaction.
+func (s *Server) Restore(settings, local []Setting) {
+	sql := appendSet(nil, settings, false)
+	if len(local) > 0 {
+		s.injectUnnoticed(string(appendSet(nil, local, true)), purposeRestore)
+	}
+	switch {
 	case len(sql) == 0:
 	case s.txStatus == pgwire.TxIdle:
 		s.inject(string(sql), purposeRestore)
@@ -203,6 +212,7 @@ func (s *Server) SettingsChanged(settings *Settings) { s.settings = settings }
 // for the change.
 func (s *Server) Parse(statement *Statement, tag uint32) {
 	s.pool.stats.ParseCount++
+	s.prepared.renew(statement)
 	known := s.prepared.use(statement, s.lease, s.meaning()) ||
 		s.txStatus != pgwire.TxFailed && statement.knownTo(s.pool, s.meaning()) != nil
 	if known {
@@ -212,9 +222,9 @@ func (s *Server) Parse(statement *Statement, tag uint32) {
 	s.sendParse(statement, reply{kind: ReplyParse, tag: tag, statement: statement})
 }
 
-// TryParse has the server parse a statement that it may know, in a transaction that
-// has failed: most it would refuse, which the client is told in place of what its own
-// message is answered with.
+// TryParse has the server parse a statement that it may know, for the error that it may
+// have, which the client is told in place of what its own message is answered with: in a
+// transaction that has failed most are refused.
 func (s *Server) TryParse(body []byte) {
 	b := append(pgwire.AppendHeader(s.scratch(), pgwire.Parse, 1+len(body)), 0)
 	s.write(append(b, body...))
@@ -246,11 +256,10 @@ func (s *Server) Deallocate(tag uint32) {
 	s.expect(reply{kind: ReplySync})
 }
 
-// Bind sends a Bind of the statement: the portal's name with its terminator, and
+// Bind sends a Bind of the statement, which Prepare has prepared: the portal's name with its terminator, and
 // as much of what follows the statement's name as is at hand, of restBytes in
 // all. The rest is sent with Forward.
 func (s *Server) Bind(portal []byte, statement *Statement, rest []byte, restBytes int) {
-	s.ensurePrepared(statement)
 	b := pgwire.AppendHeader(s.scratch(), pgwire.Bind, len(portal)+len(statement.Name)+1+restBytes)
 	b = append(b, portal...)
 	b = append(append(b, statement.Name...), 0)
@@ -263,14 +272,34 @@ func (s *Server) Bind(portal []byte, statement *Statement, rest []byte, restByte
 // DescribeStatement sends a Describe of the statement. told is the client's number
 // for it.
 func (s *Server) DescribeStatement(statement *Statement, told uint32) {
-	s.ensurePrepared(statement)
+	s.prepared.renew(statement)
+	s.Prepare(statement)
 	s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
+}
+
+// DescribeFailed answers a Describe of the statement in a transaction that has failed,
+// where PostgreSQL prepares nothing and describes only what returns no rows. description is
+// the answer if nobody has asked yet, nil if that is not known. It reports false if the
+// statement returns rows, or nobody knows that it does not.
+func (s *Server) DescribeFailed(statement *Statement, told uint32, description []byte) bool {
+	if s.prepared.has(statement) {
+		s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
+		return true
+	}
+	if known := statement.described(s.pool, s.clientSettings().meaning()); known != nil {
+		description = known
+	}
+	if !ReturnsNothing(description) {
+		return false
+	}
+	s.expect(reply{kind: ReplyDescribe, mode: synthesize, description: string(description)})
+	return true
 }
 
 // LearnResult makes sure that what the statement returns will be known, because a
 // client is about to rely on it, and returns what the settings mean to it.
 func (s *Server) LearnResult(statement *Statement) (meaning string) {
-	s.ensurePrepared(statement)
+	s.Prepare(statement)
 	if s.describing == 0 && statement.described(s.pool, s.meaning()) == nil {
 		s.sendOwnDescribe(reply{statement: statement})
 	}
@@ -281,7 +310,7 @@ func (s *Server) LearnResult(statement *Statement) (meaning string) {
 // settings with that meaning, what it returns, and knows what that is now: PostgreSQL
 // would not let it change. While it reports false the client waits for OnServerDrain.
 func (s *Server) Ready(statement *Statement, told string) bool {
-	s.ensurePrepared(statement)
+	s.Prepare(statement)
 	if told != s.meaning() && s.prepared.compare(statement, told) {
 		s.sendOwnDescribe(reply{statement: statement, compared: true, meaning: told})
 	}
@@ -308,9 +337,9 @@ func (s *Server) sendDescribe(statement *Statement, r reply) {
 	s.expect(r)
 }
 
-// ensurePrepared sends the statement in front of a message that needs it. If
-// PostgreSQL refuses it, that is the answer to the client's message.
-func (s *Server) ensurePrepared(statement *Statement) {
+// Prepare sends the statement in front of a message that needs it, unless the server has
+// it. If PostgreSQL refuses it, that is the answer to the client's message.
+func (s *Server) Prepare(statement *Statement) {
 	if s.prepared.use(statement, s.lease, s.meaning()) {
 		return
 	}
@@ -330,16 +359,26 @@ func (s *Server) sendParse(statement *Statement, r reply) {
 		s.prepared.remove(evicted)
 		s.sendClose(evicted, meaning)
 	}
-	b := pgwire.AppendHeader(s.scratch(), pgwire.Parse, len(statement.Name)+1+len(statement.Body))
-	b = append(append(b, statement.Name...), 0)
-	s.write(append(b, statement.Body...))
+	s.askReading(statement)
+	otherReading := s.beginReading(statement)
+	s.writeParse(statement.Name, statement.Body)
 	r.meaning = s.meaning()
 	s.prepared.add(statement, s.lease, r.meaning)
 	s.pool.stats.ServerParseCount++
 	s.expect(r)
+	if otherReading {
+		s.endReading()
+	}
 	if statement.described(s.pool, s.meaning()) != nil { // somebody was told: it must not change unnoticed
 		s.sendOwnDescribe(reply{statement: statement})
 	}
+}
+
+// writeParse writes a Parse message.
+func (s *Server) writeParse(name, body string) {
+	b := pgwire.AppendHeader(s.scratch(), pgwire.Parse, len(name)+1+len(body))
+	b = append(append(b, name...), 0)
+	s.write(append(b, body...))
 }
 
 // sendOwnDescribe asks what a statement returns, for nobody in particular.
@@ -354,6 +393,15 @@ func (s *Server) sendOwnDescribe(r reply) {
 func (s *Server) sendClose(statement *Statement, meaning string) {
 	s.write(pgwire.AppendClose(s.scratch(), pgwire.KindStatement, statement.Name))
 	s.expect(reply{kind: ReplyClose, mode: swallow, statement: statement, meaning: meaning})
+}
+
+// DistrustPrepared has every statement that the server has closed before it is prepared
+// again: the client's may have taken it away.
+func (s *Server) DistrustPrepared() {
+	for _, id := range s.prepared.lru.Keys() {
+		known, _ := s.prepared.lru.Peek(id)
+		s.prepared.markStale(known.statement)
+	}
 }
 
 // Fail makes the group at hand fail with e, in order and with every effect of an
@@ -380,10 +428,38 @@ func (s *Server) inject(sql string, purpose purpose) {
 // injectUnnoticed sends a query of the pool's own that leaves the client's unnamed
 // portal alone, which a simple query drops.
 func (s *Server) injectUnnoticed(sql string, purpose purpose) {
+	s.ownGroup(purpose, func() { s.sendUnnoticed(sql, purpose) })
+}
+
+// inFront sends something in front of the client's group at hand, if nothing has been sent
+// of that.
+func (s *Server) inFront(send func()) {
+	if !s.partial || !s.fresh {
+		send()
+		return
+	}
+	g := s.groups.takeLast()
+	s.partial = false
+	send()
+	*s.groups.push() = g
+	s.partial, s.fresh = true, true
+}
+
+// ownGroup sends messages of the pool's own: as a group, unless the client is in the
+// middle of one.
+func (s *Server) ownGroup(purpose purpose, send func()) {
+	s.inFront(func() { s.ownGroupHere(purpose, send) })
+}
+
+func (s *Server) ownGroupHere(purpose purpose, send func()) {
+	if s.partial {
+		send()
+		return
+	}
 	g := s.groups.push()
 	g.own, g.startedAt = true, s.pool.now()
 	s.partial = true
-	s.sendUnnoticed(sql, purpose)
+	send()
 	s.partial = false
 	s.write(pgwire.AppendEmpty(s.scratch(), pgwire.Sync))
 	s.replies.push(reply{kind: ReplySync, mode: swallow, purpose: purpose})
@@ -391,15 +467,36 @@ func (s *Server) injectUnnoticed(sql string, purpose purpose) {
 
 // sendUnnoticed sends a statement of the pool's own in the middle of a group.
 func (s *Server) sendUnnoticed(sql string, purpose purpose) {
-	const name = "bp_own"
-	b := pgwire.AppendMessage(s.scratch(), pgwire.Parse, []byte(name+"\x00"+sql+"\x00\x00\x00"))
-	b = pgwire.AppendMessage(b, pgwire.Bind, []byte(name+"\x00"+name+"\x00\x00\x00\x00\x00\x00\x00"))
-	b = pgwire.AppendMessage(b, pgwire.Execute, []byte(name+"\x00\x00\x00\x00\x00"))
-	b = pgwire.AppendClose(b, pgwire.KindPortal, name) // or it would be there until the transaction ends
-	s.write(pgwire.AppendClose(b, pgwire.KindStatement, name))
-	for _, kind := range []ReplyKind{ReplyParse, ReplyBind, ReplyExecute, ReplyClose, ReplyClose} {
+	s.openOwn(sql, purpose)
+	s.executeOwn(0, reply{purpose: purpose})
+	s.closeOwn(purpose)
+}
+
+// ownName is the name of a statement of the pool's own, and of its portal.
+const ownName = "bp_own"
+
+// openOwn opens a portal of a statement of the pool's own.
+func (s *Server) openOwn(sql string, purpose purpose) {
+	s.fresh = false
+	b := pgwire.AppendClose(s.scratch(), pgwire.KindStatement, ownName) // an error may have kept the last one
+	b = pgwire.AppendMessage(b, pgwire.Parse, []byte(ownName+"\x00"+sql+"\x00\x00\x00"))
+	s.write(pgwire.AppendMessage(b, pgwire.Bind, []byte(ownName+"\x00"+ownName+"\x00\x00\x00\x00\x00\x00\x00")))
+	for _, kind := range []ReplyKind{ReplyClose, ReplyParse, ReplyBind} {
 		s.replies.push(reply{kind: kind, mode: swallow, purpose: purpose})
 	}
+}
+
+// executeOwn runs it for as many rows, 0 for all. r is what is known of the reply.
+func (s *Server) executeOwn(rows byte, r reply) {
+	s.write(pgwire.AppendMessage(s.scratch(), pgwire.Execute, append([]byte(ownName), 0, 0, 0, 0, rows)))
+	r.kind, r.mode = ReplyExecute, swallow
+	s.replies.push(r)
+}
+
+// closeOwn closes the portal, which would be there until the transaction ends.
+func (s *Server) closeOwn(purpose purpose) {
+	s.write(pgwire.AppendClose(s.scratch(), pgwire.KindPortal, ownName))
+	s.replies.push(reply{kind: ReplyClose, mode: swallow, purpose: purpose})
 }
 
 // scratch is an empty slice to build a message in; it is valid until the next

@@ -112,6 +112,7 @@ func (s *Server) loginMessage(messageType byte, body []byte) *pgwire.Error {
 		s.txStatus = pgwire.TxIdle
 		s.pool.loop.StopTimer(&s.timer)
 		s.pool.parameters = slices.Clone(s.parameters)
+		s.pool.pools.learnProtocol(s.parameters.value("server_version"))
 		s.pool.opened(s)
 	default:
 		return loginError(pgwire.ProtocolViolation, fmt.Sprintf("unexpected message type %q from server during login", messageType))

@@ -53,8 +53,12 @@ type Pool struct {
 	contexts       map[string]string
 	functionsAt    time.Duration // when the sources of functions were looked at last
 
+	// readings are the settings by which texts are read, of all that clients have.
+	readings map[readingKey]*Settings
+
 	// asksForNumbers: some client has called currval or lastval.
 	asksForNumbers bool
+	numbersTimer   reactor.Timer // until a server that is kept for its numbers may be taken back
 
 	stats    Stats
 	closedBy [reasonCount]uint64
@@ -114,6 +118,9 @@ func (p *Pool) reportedAs(settings *Settings, parameter Setting) string {
 // to have settings to.
 func (p *Pool) AppendChanges(b []byte, from, to *Settings) []byte {
 	for _, parameter := range p.parameters {
+		if !Settable(parameter.Name) && !(from.Accepted() && to.Accepted()) {
+			continue // it follows from others, and only servers know how
+		}
 		if value := p.reportedAs(to, parameter); value != p.reportedAs(from, parameter) {
 			b = pgwire.AppendParameterStatus(b, parameter.Name, value)
 		}
@@ -138,7 +145,7 @@ func (p *Pool) Mode() Mode { return p.config.Mode }
 func (p *Pool) Acquire(w *Waiter, settings *Settings) *Server {
 	if p.waiters.count == 0 {
 		if s := p.takeIdle(settings); s != nil {
-			s.lend(w.Client, p.now())
+			s.lend(w, p.now())
 			return s
 		}
 	}
@@ -220,7 +227,7 @@ func (p *Pool) handOver(s *Server) {
 		p.serveShared()
 	default:
 		p.dequeue(w)
-		s.lend(w.Client, p.now())
+		s.lend(w, p.now())
 		w.Client.OnLease(s)
 	}
 }

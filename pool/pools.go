@@ -2,8 +2,11 @@ package pool
 
 import (
 	"log/slog"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
 )
 
@@ -24,6 +27,9 @@ type Pools struct {
 	credentials map[string]*credential // of the users whose secret is known
 	serverCount int                    // of all pools
 	lastServer  uint64                 // numbers servers
+
+	// protocol is the newest version that the servers speak, 0 if none has said yet.
+	protocol pgwire.ProtocolVersion
 
 	// laneSettings is what a lane has for clients with the settings in the key.
 	laneSettings map[*Settings]*Settings
@@ -55,6 +61,24 @@ func New(config Config, loop reactor.Loop, logger *slog.Logger) *Pools {
 	return p
 }
 
+// Protocol is the newest version of the protocol that the servers speak, so that clients
+// are promised no other; 0 if no server has logged in yet.
+func (p *Pools) Protocol() pgwire.ProtocolVersion { return p.protocol }
+
+// learnProtocol concludes it from the version of a server.
+// See https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-VERSIONS
+func (p *Pools) learnProtocol(serverVersion string) {
+	const firstWith32 = 18
+	digits := strings.IndexFunc(serverVersion, func(r rune) bool { return r < '0' || r > '9' })
+	if digits < 0 {
+		digits = len(serverVersion)
+	}
+	p.protocol = pgwire.Version30
+	if major, err := strconv.Atoi(serverVersion[:digits]); err == nil && major >= firstWith32 {
+		p.protocol = pgwire.Version32
+	}
+}
+
 // Get returns the pool of that database and user, a new one if need be.
 func (p *Pools) Get(database, user string) *Pool {
 	if pool, ok := p.byKey[key{database, user}]; ok {
@@ -64,6 +88,7 @@ func (p *Pools) Get(database, user string) *Pool {
 	pool.waitTimer.Fire = pool.refuseOverdue
 	pool.retryTimer.Fire = pool.grow
 	pool.laneTimer.Fire = pool.tendLanes
+	pool.numbersTimer.Fire = pool.releaseNumbers
 	p.byKey[key{database, user}] = pool
 	p.list = append(p.list, pool)
 	if !p.timer.Armed() {
@@ -81,6 +106,7 @@ func (p *Pools) tend() {
 		pool.closeIdle(now, false)
 		if pool.unused() && now >= pool.retryAt+forgetDelay {
 			p.loop.StopTimer(&pool.retryTimer)
+			p.loop.StopTimer(&pool.numbersTimer)
 			delete(p.byKey, key{pool.Database, pool.User})
 			continue
 		}

@@ -172,6 +172,8 @@ func (s *Server) receive(messageType byte, body []byte) verdict {
 		s.inspected(messageType, body)
 	case head.purpose == purposeSettings && messageType == pgwire.DataRow:
 		s.learnShown(body)
+	case head.purpose == purposeReading && head.statement != nil && messageType == pgwire.DataRow:
+		s.learnReading(head.statement, body)
 	}
 	switch messageType {
 	case pgwire.DataRow, pgwire.CopyData:
@@ -367,6 +369,9 @@ func (s *Server) groupDone(head reply, g *group) {
 		}
 	default:
 	}
+	if s.readingChange == ReadingReported && s.groups.count == 0 {
+		s.readingChange = ReadingSame
+	}
 	s.time(g)
 	if s.state == stateShared {
 		s.sharedDone(head, g, refusal)
@@ -380,7 +385,7 @@ func (s *Server) groupDone(head reply, g *group) {
 	switch {
 	case head.purpose == purposeSettings, head.purpose == purposeBegin && refusal != nil:
 		s.client.OnSettings(refusal)
-	case head.purpose == purposeProbe, head.purpose == purposeInspect, head.purpose == purposeRestore:
+	case head.purpose == purposeProbe, head.purpose == purposeInspect, head.purpose == purposeRestore, head.purpose == purposeAlias:
 		s.client.OnServerDrain()
 	case head.purpose != purposeClient:
 	case g.again != AgainNot && s.txStatus == pgwire.TxIdle:
@@ -395,7 +400,7 @@ func (s *Server) groupDone(head reply, g *group) {
 	}
 	s.throttleEnds()
 	switch head.purpose {
-	case purposeClient, purposeProbe, purposeInspect, purposeRestore:
+	case purposeClient, purposeProbe, purposeInspect, purposeRestore, purposeAlias:
 		s.releaseIfDone()
 	default: // the client has yet to send its group
 	}
@@ -439,6 +444,9 @@ func (s *Server) releaseIfDone() {
 	s.keepNumbers()
 	if s.pins&StateTemporary == 0 { // else a text may be about a temporary table
 		s.privateMeaning = ""
+	}
+	if !s.suspect() {
+		s.keepReading()
 	}
 	if s.releasable() {
 		s.Release()

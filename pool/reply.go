@@ -55,6 +55,8 @@ const (
 	purposeInspect                 // to tell what a session has changed
 	purposeNumbers                 // to forget sequence numbers, in the middle of a group
 	purposeRestore                 // to give back settings of the client that it has reset
+	purposeAlias                   // to have the server know a statement by its client's name
+	purposeReading                 // to have a statement read by the settings that it belongs to, or to learn which
 )
 
 // reply is one entry of a server's expected-reply queue.
@@ -74,14 +76,17 @@ type reply struct {
 	// that in which the server prepared the statement.
 	told, epoch uint32
 
-	// statement is what a Parse, Describe or Close to the server is about; meaning is
-	// that under which it is, or was, prepared.
+	// statement is what a Parse, Describe or Close to the server is about, or a question
+	// of the pool's own; meaning is that under which it is, or was, prepared.
 	statement *Statement
 	meaning   string
 
 	// compared: a Describe is for a comparison with what a client was told of the
 	// statement under that meaning.
 	compared bool
+
+	// description is the reply to a Describe in mode synthesize.
+	description string
 
 	// copyEnded: the CopyDone or CopyFail of a COPY was sent behind this message,
 	// and before the server said that it awaits data.
@@ -99,6 +104,8 @@ func (r *reply) synthesizedReply() []byte {
 		return closeComplete
 	case ReplyExecute:
 		return deallocateComplete
+	case ReplyDescribe:
+		return []byte(r.description)
 	default:
 		return parseComplete
 	}

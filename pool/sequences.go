@@ -1,13 +1,18 @@
 package pool
 
-import "github.com/billproxy/billproxy/pool/pgwire"
+import (
+	"time"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
+)
 
 // currval and lastval tell what nextval has returned in the session, and nextval hides
 // in the defaults of columns. So a server notes whose numbers it may have, and forgets
 // them, by DISCARD SEQUENCES, before it is asked by somebody else. A client keeps the
 // server on which it has drawn numbers if it, or somebody in the pool, is known to ask
-// for them; but not against clients that wait: rather than let those starve, it will
-// be told that there is no current value (55000).
+// for them. Against clients that wait it does so for numbersTime if it has asked before,
+// for those drawn last, and otherwise not at all: rather than let those starve, it will be
+// told that there is no current value (55000).
 // See https://www.postgresql.org/docs/current/functions-sequence.html
 
 // numbers is whose sequence numbers a server may have.
@@ -16,7 +21,14 @@ type numbers struct {
 	foreign bool   // others than the client of the lease have
 	own     bool   // the client of the lease has
 	named   bool   // with a statement that names nextval
+	unasked bool   // and has not asked for them since
+
+	keptUntil time.Duration // against clients that wait
 }
+
+// numbersTime is how long a client keeps its numbers while others wait: it asks for them,
+// if at all, as the next thing that it does.
+const numbersTime = 100 * time.Millisecond
 
 // lend notes that another lease begins.
 func (n *numbers) lend(client Client) {
@@ -29,10 +41,12 @@ func (s *Server) drawNumbers(e *Effects) {
 	n := &s.numbers
 	if e.AsksByName {
 		s.pool.asksForNumbers = true
+		s.waiter.asksForNumbers = true
 	}
 	if n.foreign && (e.Asks || e.DrawsByName && !n.named) {
 		s.discardNumbers()
 	}
+	n.unasked = e.Draws && !e.AsksByName
 	if e.Draws {
 		n.of, n.own = s.client, true
 		n.named = n.named || e.DrawsByName
@@ -51,33 +65,55 @@ func (s *Server) SeparateNumbers() {
 func (s *Server) discardNumbers() {
 	const discard = "DISCARD SEQUENCES"
 	s.numbers = numbers{}
-	switch {
-	case s.partial:
-		s.sendUnnoticed(discard, purposeNumbers)
-	case s.txStatus != pgwire.TxIdle:
-		s.injectUnnoticed(discard, purposeNumbers)
-	default:
-		s.inject(discard, purposeClean)
-	}
+	s.inFront(func() {
+		switch {
+		case s.partial:
+			s.sendUnnoticed(discard, purposeNumbers)
+		case s.txStatus != pgwire.TxIdle:
+			s.injectUnnoticed(discard, purposeNumbers)
+		default:
+			s.inject(discard, purposeClean)
+		}
+	})
 }
 
 // keepNumbers pins the client to the server that has its numbers, at the end of a
 // transaction, if it may ask for them.
 func (s *Server) keepNumbers() {
 	s.pins &^= StateSequences
-	if s.numbers.own && (s.numbers.named || s.pool.asksForNumbers) && s.pool.waiters.count == 0 {
+	n := &s.numbers
+	if !n.own || !n.named && !s.pool.asksForNumbers {
+		return
+	}
+	n.keptUntil = 0
+	if n.unasked && s.waiter.asksForNumbers {
+		n.keptUntil = s.pool.now() + numbersTime
+	}
+	switch {
+	case s.pool.waiters.count == 0:
 		s.pins |= StateSequences
+	case n.keptUntil > 0:
+		s.pins |= StateSequences
+		s.pool.releaseNumbers() // of others, or later
 	}
 }
 
-// releaseNumbers takes back a server that is only kept for its numbers, for a client
+// releaseNumbers takes back a server that is only kept for its numbers, for each client
 // that waits.
 func (p *Pool) releaseNumbers() {
-	for _, s := range p.servers {
-		if s.state == stateLeased && s.pins == StateSequences && s.Quiet() && s.txStatus == pgwire.TxIdle && s.unsentBytes == 0 && !s.copyIn {
+	next := time.Duration(0)
+	for i := 0; i < len(p.servers) && p.waiters.count > 0; i++ {
+		s := p.servers[i]
+		switch until := s.numbers.keptUntil; {
+		case s.state != stateLeased || s.pins != StateSequences || !s.Quiet() || s.txStatus != pgwire.TxIdle || s.unsentBytes > 0 || s.copyIn:
+		case until <= p.now():
 			s.pins = 0
 			s.Release()
-			return
+		case next == 0 || until < next:
+			next = until
 		}
+	}
+	if next > 0 && p.waiters.count > 0 {
+		p.loop.SetTimer(&p.numbersTimer, next)
 	}
 }

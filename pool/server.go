@@ -50,8 +50,9 @@ type Server struct {
 
 	// The lease.
 	client    Client
-	served    bool   // the client has sent a group
-	lease     uint64 // grows with every use between which no portal survives
+	waiter    *Waiter // its
+	served    bool    // the client has sent a group
+	lease     uint64  // grows with every use between which no portal survives
 	leasedAt  time.Duration
 	idleSince time.Duration
 
@@ -72,6 +73,7 @@ type Server struct {
 	replies       replyQueue
 	groups        groupQueue
 	partial       bool            // the end of the last group has not been sent
+	fresh         bool            // nothing of it has been sent
 	substantial   bool            // the group at the head has begun to do something
 	held          []byte          // its replies before that: it may yet be run again
 	eager         bool            // a Flush was sent: replies of our own are not held back
@@ -103,15 +105,18 @@ type Server struct {
 	description      []byte        // of the statement at the head, as far as it has come
 	parameters       parameterList // as reported last
 	settings         *Settings
-	previousSettings *Settings  // in case the switch to settings fails
-	switching        []Setting  // that it is given for the first time: it shows them in its answer
-	unconfirmed      int        // replies to come that tell which statements it has
-	alreadyThere     *Statement // is prepared, though a Close of it was sent
-	describing       int        // replies to come that tell what statements return
-	describeFlushed  bool       // they have been asked for without delay
-	discarded        bool       // the group at the head has ended with DISCARD ALL
-	redefined        bool       // the transaction at hand may have changed the schema
-	privateMeaning   string     // what texts mean here, if that is not what the settings say
+	previousSettings *Settings     // in case the switch to settings fails
+	switching        []Setting     // that it is given for the first time: it shows them in its answer
+	unconfirmed      int           // replies to come that tell which statements it has
+	aliases          []string      // that the client's SQL refers to, in the group at hand
+	alreadyThere     *Statement    // is prepared, though a Close of it was sent
+	describing       int           // replies to come that tell what statements return
+	describeFlushed  bool          // they have been asked for without delay
+	discarded        bool          // the group at the head has ended with DISCARD ALL
+	redefined        bool          // the transaction at hand may have changed the schema
+	privateMeaning   string        // what texts mean here, if that is not what the settings say
+	readingChange    ReadingChange // whether texts are read as the settings say
+	readingChanged   bool          // the transaction at hand may have changed it
 
 	// The state of the session that the settings do not tell.
 	dirty          bool     // the client may do what it likes: nothing is tracked
@@ -143,13 +148,13 @@ func (s *Server) setState(next state) {
 }
 
 // lend makes the server the client's.
-func (s *Server) lend(client Client, now time.Duration) {
+func (s *Server) lend(w *Waiter, now time.Duration) {
 	s.assertClean()
 	s.setState(stateLeased)
-	s.client = client
+	s.client, s.waiter = w.Client, w
 	s.served = false
 	s.dirty = s.pool.config.Mode == ModeSession
-	s.numbers.lend(client)
+	s.numbers.lend(w.Client)
 	s.lease++
 	s.leasedAt = now
 	s.pool.stats.LeaseCount++
@@ -174,9 +179,10 @@ func (s *Server) Release() {
 }
 
 func (s *Server) endLease() {
-	s.client = nil
+	s.client, s.waiter = nil, nil
 	s.pins &^= StateSequences
 	s.throttled, s.resets, s.unverified, s.privateMeaning = false, false, false, ""
+	s.keepReading()
 	if s.served {
 		s.pool.stats.TransactionCount++
 		s.pool.stats.TransactionTime += s.pool.now() - s.leasedAt
@@ -211,6 +217,7 @@ func (s *Server) Orphan(cancel bool) {
 		s.write(pgwire.AppendEmpty(s.scratch(), pgwire.Sync))
 		s.Expect(ReplySync)
 	}
+	s.EndAliases()
 	if s.groups.count == 0 {
 		s.recycle()
 		return

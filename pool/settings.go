@@ -18,8 +18,13 @@ type Settings struct {
 	list []Setting // sorted by name, names in lower case
 	key  string
 
-	// class is the part of the key that the meaning of a statement depends on.
+	// class is the part of the key that the meaning of a statement depends on. reads:
+	// there are settings that decide how a text is read.
 	class string
+	reads bool
+
+	// private: they are of one statement and not interned.
+	private bool
 
 	// accepted is true once a server took the settings; reported is what it
 	// reports, different from the defaults, when it has them.
@@ -27,13 +32,13 @@ type Settings struct {
 	reported []Setting
 }
 
-// ChangesMeaning reports whether a text may be accepted as another statement when
-// the parameter has another value: which objects it names, or how it is read. Those
-// of applications, which have a dot in their name, are values to PostgreSQL; so are
-// those of extensions, unless one brings a parser of its own.
+// ChangesMeaning reports whether a text names other objects when the parameter has
+// another value: PostgreSQL looks them up anew then, for a prepared statement too.
+// Those of applications, which have a dot in their name, are values to PostgreSQL; so
+// are those of extensions, unless one brings a parser of its own.
 func ChangesMeaning(name string) bool {
 	switch name {
-	case "search_path", "role", "session_authorization", "standard_conforming_strings", "transform_null_equals", "xmloption":
+	case "search_path", "role", "session_authorization":
 		return true
 	}
 	return false
@@ -137,17 +142,19 @@ func (t *settingsTable) with(base *Settings, changes ...Setting) *Settings {
 		}
 	}
 	var key, class strings.Builder
+	reads := false
 	for _, e := range list {
 		entry := e.Name + "\x00" + e.Value + "\x00"
 		key.WriteString(entry)
 		if ChangesMeaning(e.Name) {
 			class.WriteString(entry)
 		}
+		reads = reads || ChangesReading(e.Name) != ReadingSame
 	}
 	if s, ok := t.byKey[key.String()]; ok {
 		return s
 	}
-	s := &Settings{list: list, key: key.String(), class: class.String()}
+	s := &Settings{list: list, key: key.String(), class: class.String(), reads: reads}
 	if len(t.byKey) < maxSettings {
 		if t.byKey == nil {
 			t.byKey = map[string]*Settings{}
@@ -172,6 +179,9 @@ func (t *settingsTable) learn(given Setting, shown string) {
 func appendSwitch(sql []byte, from, to *Settings) ([]byte, []Setting) {
 	// Who the session acts as decides what it may set, so that comes off first and
 	// goes on last.
+	if from != to {
+		sql = append(sql, from.unblock()...)
+	}
 	asOther := from.actsAsOther() && from != to
 	if asOther {
 		sql = append(sql, "RESET SESSION AUTHORIZATION;RESET ROLE;"...)
@@ -185,6 +195,9 @@ func appendSwitch(sql []byte, from, to *Settings) ([]byte, []Setting) {
 	for _, e := range to.all() {
 		if value, ok := from.Value(e.Name); (!ok || value != e.Value) && !isIdentity(e.Name) {
 			changes = append(changes, e)
+			if ok && e.Name == "datestyle" { // of which a value may set a part
+				sql = append(sql, "RESET datestyle;"...)
+			}
 		}
 	}
 	for _, name := range identities {
@@ -193,22 +206,41 @@ func appendSwitch(sql []byte, from, to *Settings) ([]byte, []Setting) {
 			changes = append(changes, Setting{name, value})
 		}
 	}
-	return appendSet(sql, changes), changes
+	return appendSet(sql, changes, false), changes
 }
 
-// appendSet appends the SQL that sets settings.
-func appendSet(sql []byte, changes []Setting) []byte {
-	separator := "SELECT "
+// appendSet appends the SQL that sets settings, for the transaction only if local is true.
+func appendSet(sql []byte, changes []Setting, local bool) []byte {
+	separator, end := "SELECT ", ",false)"
+	if local {
+		end = ",true)"
+	}
 	for _, e := range changes {
 		sql = append(append(sql, separator...), "pg_catalog.set_config("...)
 		sql = appendLiteral(sql, e.Name)
 		sql = append(sql, ',')
 		sql = appendLiteral(sql, e.Value)
-		sql = append(sql, ",false)"...)
+		sql = append(sql, end...)
 		separator = ","
 	}
 	return sql
 }
+
+// unblock returns what has to stand in front of a query of the pool's own in a session
+// with the settings: a transaction that is serializable, read only and deferrable would
+// wait for those of others.
+// See https://www.postgresql.org/docs/current/sql-set-transaction.html
+func (s *Settings) unblock() string {
+	if value, ok := s.Value(deferrable); !ok || value == "off" {
+		return ""
+	}
+	return unblock
+}
+
+const (
+	deferrable = "default_transaction_deferrable"
+	unblock    = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+)
 
 // identities are the settings that say whom the session acts as, in the order in
 // which they can be set.

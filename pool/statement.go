@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
 )
 
 // StatementID numbers the statements of a registry; it is never used twice.
@@ -20,8 +22,12 @@ type Statement struct {
 	Name string
 
 	// Body is the Parse message without header and name: the text with its
-	// terminator, then the count and the OIDs of the parameter types.
-	Body string
+	// terminator, then the count and the OIDs of the parameter types. Reading is the
+	// settings by which the text is read, of those that matter to it.
+	Body    string
+	Reading *Settings
+	traits  textTraits
+	asked   bool // the server has been asked for the reading
 
 	// Class is what the proxy found out about the text; the pool does not look
 	// at it.
@@ -30,6 +36,10 @@ type Statement struct {
 	// Momentary: what it returns depends on the session at the time, like the rows of a
 	// cursor: it is neither remembered nor compared.
 	Momentary bool
+
+	// Plain: it has no constants, whatever its text looks like, and PostgreSQL takes it in
+	// a failed transaction, where it answers no question.
+	Plain bool
 
 	// Effects is what running it may do to the session, if Class says that it has
 	// been found out.
@@ -51,7 +61,15 @@ type Statement struct {
 	generation uint64
 }
 
-// Registry keeps one Statement per distinct body, so that clients share what
+// statementKey is what tells statements apart.
+type statementKey struct {
+	reading *Settings
+	body    string
+}
+
+func (s *Statement) key() statementKey { return statementKey{s.Reading, s.Body} }
+
+// Registry keeps one Statement per distinct body and reading, so that clients share what
 // servers have prepared. Statements that no client names any more are kept, within
 // a bound, for the next client.
 //
@@ -59,8 +77,8 @@ type Statement struct {
 // schema begins a generation: a body that is parsed from then on is a new statement,
 // and names that stand for the old one keep it.
 type Registry struct {
-	used   map[string]*Statement
-	unused *simplelru.LRU[string, *Statement]
+	used   map[statementKey]*Statement
+	unused *simplelru.LRU[statementKey, *Statement]
 	lastID StatementID
 
 	generation uint64
@@ -77,11 +95,11 @@ const (
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	unused, err := simplelru.NewLRU[string, *Statement](maxUnusedStatements, nil)
+	unused, err := simplelru.NewLRU[statementKey, *Statement](maxUnusedStatements, nil)
 	if err != nil {
 		panic("BUG: " + err.Error()) // the size is a positive constant
 	}
-	return &Registry{used: map[string]*Statement{}, unused: unused, maxUnusedBytes: maxUnusedStatementBytes}
+	return &Registry{used: map[statementKey]*Statement{}, unused: unused, maxUnusedBytes: maxUnusedStatementBytes}
 }
 
 // Advance begins a generation.
@@ -90,12 +108,12 @@ func (r *Registry) Advance() { r.generation++ }
 // Current reports whether a Parse of the body of s is a Parse of s.
 func (r *Registry) Current(s *Statement) bool { return s.generation == r.generation }
 
-// Lookup returns the statement with that body, or nil if no client has prepared it
-// yet in this generation.
-func (r *Registry) Lookup(body []byte) *Statement {
-	s, ok := r.used[string(body)]
+// Lookup returns the statement with that body, read by those settings, or nil if no
+// client has prepared it yet in this generation.
+func (r *Registry) Lookup(reading *Settings, body []byte) *Statement {
+	s, ok := r.used[statementKey{reading, string(body)}]
 	if !ok {
-		s, ok = r.unused.Peek(string(body))
+		s, ok = r.unused.Peek(statementKey{reading, string(body)})
 	}
 	if !ok || !r.Current(s) {
 		return nil
@@ -103,39 +121,43 @@ func (r *Registry) Lookup(body []byte) *Statement {
 	return s
 }
 
-// Intern returns the statement with that body, without a name that stands for it.
-func (r *Registry) Intern(body []byte) *Statement {
-	s := r.Reference(body)
+// Intern returns the statement with that body, read by those settings, without a name
+// that stands for it.
+func (r *Registry) Intern(reading *Settings, body []byte) *Statement {
+	s := r.Reference(reading, body)
 	r.Release(s)
 	return s
 }
 
-// Reference returns the statement with that body and counts one more name that
-// stands for it. body is copied if it is new.
-func (r *Registry) Reference(body []byte) *Statement {
-	if s, ok := r.used[string(body)]; ok && r.Current(s) {
+// Reference returns the statement with that body, read by those settings, and counts one
+// more name that stands for it. body is copied if it is new.
+func (r *Registry) Reference(reading *Settings, body []byte) *Statement {
+	if s, ok := r.used[statementKey{reading, string(body)}]; ok && r.Current(s) {
 		s.references++
 		return s
 	}
-	if s, ok := r.unused.Peek(string(body)); ok {
-		r.unused.Remove(s.Body)
+	if s, ok := r.unused.Peek(statementKey{reading, string(body)}); ok {
+		r.unused.Remove(s.key())
 		r.unusedBytes -= len(s.Body)
 		if r.Current(s) {
-			r.used[s.Body] = s
+			r.used[s.key()] = s
 			s.references = 1
 			return s
 		}
 	}
 	r.lastID++
+	text, _, _ := pgwire.CString(body)
 	s := &Statement{
 		ID:         r.lastID,
 		Epoch:      1,
 		Name:       "bp_" + strconv.FormatUint(uint64(r.lastID), 10),
 		Body:       string(body),
+		Reading:    reading,
+		traits:     traitsOf(text),
 		references: 1,
 		generation: r.generation,
 	}
-	r.used[s.Body] = s
+	r.used[s.key()] = s
 	return s
 }
 
@@ -148,16 +170,16 @@ func (r *Registry) Release(s *Statement) {
 	if s.references > 0 {
 		return
 	}
-	if r.used[s.Body] == s {
-		delete(r.used, s.Body)
+	if r.used[s.key()] == s {
+		delete(r.used, s.key())
 	}
-	if !r.Current(s) {
-		return
+	if !r.Current(s) || s.Reading.isPrivate() {
+		return // nobody can ask for it
 	}
 	if r.unused.Len() == maxUnusedStatements {
 		r.forgetOldest()
 	}
-	r.unused.Add(s.Body, s)
+	r.unused.Add(s.key(), s)
 	r.unusedBytes += len(s.Body)
 	for r.unusedBytes > r.maxUnusedBytes {
 		r.forgetOldest()
@@ -226,6 +248,19 @@ func (p *preparedSet) use(s *Statement, lease uint64, meaning string) bool {
 func (p *preparedSet) epoch(s *Statement) uint32 {
 	known, _ := p.lru.Peek(s.ID)
 	return known.epoch
+}
+
+// has reports whether the server has prepared s, in whatever epoch and with whatever
+// meaning.
+func (p *preparedSet) has(s *Statement) bool {
+	return p.lru.Contains(s.ID) || slices.Contains(p.stale, s)
+}
+
+// renew has s prepared anew if what it returns is what something else did at that time.
+func (p *preparedSet) renew(s *Statement) {
+	if s.Momentary && p.lru.Contains(s.ID) {
+		p.markStale(s)
+	}
 }
 
 // meaning returns that under which the server prepared s.

@@ -9,11 +9,11 @@ import (
 func TestRegistrySharesStatements(t *testing.T) {
 	r := NewRegistry()
 	body := []byte("select 1\x00\x00\x00")
-	first := r.Reference(body)
-	if again := r.Reference(body); again != first {
+	first := r.Reference(nil, body)
+	if again := r.Reference(nil, body); again != first {
 		t.Errorf("the same body made %v and %v", first, again)
 	}
-	other := r.Reference([]byte("select 1\x00\x00\x01\x00\x00\x00\x17"))
+	other := r.Reference(nil, []byte("select 1\x00\x00\x01\x00\x00\x00\x17"))
 	if other == first || other.Name == first.Name || other.ID == first.ID {
 		t.Errorf("other parameter types made the same statement %+v", other)
 	}
@@ -28,19 +28,19 @@ func TestRegistrySharesStatements(t *testing.T) {
 
 func TestRegistryCountsReferences(t *testing.T) {
 	r := NewRegistry()
-	s := r.Reference([]byte("a"))
-	r.Reference([]byte("a"))
+	s := r.Reference(nil, []byte("a"))
+	r.Reference(nil, []byte("a"))
 	r.Retain(s)
 	for i := range 3 {
-		if _, used := r.used["a"]; !used || r.unused.Len() != 0 {
+		if _, used := r.used[statementKey{nil, "a"}]; !used || r.unused.Len() != 0 {
 			t.Fatalf("after %d releases of 3: not in use", i)
 		}
 		r.Release(s)
 	}
-	if _, used := r.used["a"]; used || r.unused.Len() != 1 || r.unusedBytes != 1 {
+	if _, used := r.used[statementKey{nil, "a"}]; used || r.unused.Len() != 1 || r.unusedBytes != 1 {
 		t.Errorf("after the last release: used %v, unused %d of %d bytes", used, r.unused.Len(), r.unusedBytes)
 	}
-	if again := r.Reference([]byte("a")); again != s {
+	if again := r.Reference(nil, []byte("a")); again != s {
 		t.Error("a statement that is kept was not used again")
 	}
 	if r.unused.Len() != 0 || r.unusedBytes != 0 || s.references != 1 {
@@ -51,22 +51,22 @@ func TestRegistryCountsReferences(t *testing.T) {
 // A generation makes new statements; names keep those that they stand for.
 func TestRegistryGenerations(t *testing.T) {
 	r := NewRegistry()
-	used, unused := r.Reference([]byte("a")), r.Intern([]byte("bb"))
+	used, unused := r.Reference(nil, []byte("a")), r.Intern(nil, []byte("bb"))
 	r.Advance()
 	for _, s := range []*Statement{used, unused} {
-		if r.Current(s) || r.Lookup([]byte(s.Body)) != nil {
+		if r.Current(s) || r.Lookup(nil, []byte(s.Body)) != nil {
 			t.Errorf("%q is still what a Parse of it means", s.Body)
 		}
-		again := r.Reference([]byte(s.Body))
-		if again == s || again.Name == s.Name || r.Lookup([]byte(s.Body)) != again || !r.Current(again) {
+		again := r.Reference(nil, []byte(s.Body))
+		if again == s || again.Name == s.Name || r.Lookup(nil, []byte(s.Body)) != again || !r.Current(again) {
 			t.Errorf("%q became %+v", s.Body, again)
 		}
 	}
 	r.Release(used)
-	if r.Lookup([]byte("a")) == nil || len(r.used) != 2 || r.unused.Len() != 0 || r.unusedBytes != 0 {
+	if r.Lookup(nil, []byte("a")) == nil || len(r.used) != 2 || r.unused.Len() != 0 || r.unusedBytes != 0 {
 		t.Errorf("after the release of an old one: %d used, %d unused of %d bytes", len(r.used), r.unused.Len(), r.unusedBytes)
 	}
-	last := r.Lookup([]byte("bb"))
+	last := r.Lookup(nil, []byte("bb"))
 	r.Advance()
 	r.Release(last)
 	if len(r.used) != 1 || r.unused.Len() != 0 {
@@ -79,7 +79,7 @@ func TestRegistryBoundsBytes(t *testing.T) {
 	r.maxUnusedBytes = 100
 	var statements []*Statement
 	for i := range 10 {
-		statements = append(statements, r.Reference(fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", 19))))
+		statements = append(statements, r.Reference(nil, fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", 19))))
 	}
 	for _, s := range statements {
 		r.Release(s)
@@ -87,14 +87,14 @@ func TestRegistryBoundsBytes(t *testing.T) {
 	if r.unused.Len() != 5 || r.unusedBytes != 100 {
 		t.Errorf("%d statements of %d bytes are kept, want 5 of 100", r.unused.Len(), r.unusedBytes)
 	}
-	if again := r.Reference([]byte(statements[9].Body)); again != statements[9] {
+	if again := r.Reference(nil, []byte(statements[9].Body)); again != statements[9] {
 		t.Error("the statement released last was forgotten")
 	}
-	again := r.Reference([]byte(statements[0].Body))
+	again := r.Reference(nil, []byte(statements[0].Body))
 	if again == statements[0] || again.ID != 11 {
 		t.Errorf("a forgotten statement came back as %+v, want a new one with ID 11", again)
 	}
-	big := r.Reference([]byte(strings.Repeat("y", 101)))
+	big := r.Reference(nil, []byte(strings.Repeat("y", 101)))
 	r.Release(big)
 	if r.unused.Len() != 0 || r.unusedBytes != 0 {
 		t.Errorf("a statement beyond the bound is kept: %d, %d bytes", r.unused.Len(), r.unusedBytes)
@@ -105,7 +105,7 @@ func TestRegistryBoundsCount(t *testing.T) {
 	r := NewRegistry()
 	bytes := 0
 	for i := range maxUnusedStatements + 100 {
-		s := r.Reference(fmt.Append(nil, i))
+		s := r.Reference(nil, fmt.Append(nil, i))
 		r.Release(s)
 	}
 	for i := 100; i < maxUnusedStatements+100; i++ {
@@ -186,10 +186,10 @@ func BenchmarkRegistry(b *testing.B) {
 	bodies := make([][]byte, 1000)
 	for i := range bodies {
 		bodies[i] = fmt.Appendf(nil, "select * from invoice where customer = $1 and number = %d\x00\x00\x00", i)
-		r.Reference(bodies[i])
+		r.Reference(nil, bodies[i])
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		r.Release(r.Reference(bodies[i%len(bodies)]))
+		r.Release(r.Reference(nil, bodies[i%len(bodies)]))
 	}
 }

@@ -105,7 +105,9 @@ func (k *asker) send(a *answer) {
 	b := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(a.user)))
 	b = append(append(b, a.user...), 0, 0)
 	unnamed := []byte{0}
-	k.server.Bind(unnamed, k.pool.Registry().Intern(k.body), b, len(b))
+	statement := k.pool.Registry().Intern(nil, k.body)
+	k.server.Prepare(statement)
+	k.server.Bind(unnamed, statement, b, len(b))
 	k.server.Forward(pgwire.AppendMessage(nil, pgwire.Describe, []byte{pgwire.KindPortal, 0}))
 	k.server.Expect(pool.ReplyDescribe)
 	k.server.Forward(pgwire.AppendMessage(nil, pgwire.Execute, make([]byte, 5)))

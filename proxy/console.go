@@ -138,6 +138,7 @@ func (s *session) enterConsole(request startupRequest) {
 			c.applicationName = setting.Value
 		}
 	}
+	s.negotiate(pgwire.Version32)
 	if !s.makeCancelKey() {
 		return
 	}

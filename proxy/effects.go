@@ -40,8 +40,8 @@ func (r *effectsReader) found() *pool.Effects {
 	switch e := &r.effects; {
 	case !r.any:
 		return nil
-	case len(e.Names)+len(e.BoundNames) > 0 || e.ResetsAll || e.Executes || e.MeaningKey != "":
-	case e.State == 0 && !e.Meaning && !e.Asks && !e.DrawsByName:
+	case len(e.Names)+len(e.BoundNames)+len(e.Statements)+len(e.LocalResets) > 0 || e.ResetsAll || e.Executes || e.MeaningKey != "":
+	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName:
 		return drawEffects
 	case e.State == pool.StateAny && e.Draws && e.Asks && !e.DrawsByName && !e.AsksByName:
 		return anyEffects
@@ -55,13 +55,15 @@ var (
 	drawEffects = &pool.Effects{Draws: true}
 
 	// anyEffects is of one of which nothing is known.
-	anyEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Draws: true, Asks: true}
+	anyEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true}
 
 	// executeEffects is of one that only the server knows.
-	executeEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Executes: true, Draws: true, Asks: true}
+	executeEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Executes: true, Draws: true, Asks: true}
 
 	// hiddenEffects is of one that may set anything besides.
-	hiddenEffects = &pool.Effects{State: pool.StateAny | pool.StateHiddenSettings, Meaning: true, Draws: true, Asks: true}
+	hiddenEffects = &pool.Effects{
+		State: pool.StateAny | pool.StateHiddenSettings, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true,
+	}
 )
 
 // effectsReader collects the effects of the statements of a text.
@@ -103,6 +105,9 @@ func (r *effectsReader) affects(kinds pool.StateSet) {
 	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateTemporary) != 0 {
 		r.changesMeaning("")
 	}
+	if kinds&(pool.StateSettings|pool.StateHiddenSettings) != 0 {
+		r.effects.Reading = pool.ReadingUnknown
+	}
 }
 
 // changesMeaning notes that texts may mean something else behind the statement; key
@@ -110,6 +115,18 @@ func (r *effectsReader) affects(kinds pool.StateSet) {
 func (r *effectsReader) changesMeaning(key string) {
 	r.any = true
 	r.effects.Add(&pool.Effects{Meaning: true, MeaningKey: key})
+}
+
+// changes notes that a setting may change, if only in the transaction; key, if it is not
+// empty, tells how.
+func (r *effectsReader) changes(name, key string) {
+	if pool.ChangesMeaning(name) {
+		r.changesMeaning(key)
+	}
+	if change := pool.ChangesReading(name); change != pool.ReadingSame {
+		r.any = true
+		r.effects.Reading = max(r.effects.Reading, change)
+	}
 }
 
 // unknown notes that a statement may do anything.
@@ -160,9 +177,15 @@ func (r *effectsReader) statement() {
 		r.prepare()
 	case r.word("deallocate"):
 		r.affects(pool.StatePrepared)
+		r.advance()
+		if r.word("prepare") {
+			r.advance()
+		}
+		if !r.word("all") {
+			r.namesStatement()
+		}
 	case r.word("execute"):
-		r.unknown()
-		r.effects.Executes = true
+		r.execute()
 	case r.word("explain"):
 		r.explain()
 	case r.word("copy"):
@@ -187,6 +210,7 @@ func (r *effectsReader) end() {
 	for r.advance(); !r.ended(); r.advance() {
 		if r.word("to") {
 			r.changesMeaning("")
+			r.effects.Reading = pool.ReadingUnknown
 		}
 	}
 }
@@ -228,6 +252,7 @@ func (r *effectsReader) prepare() {
 		return
 	}
 	r.affects(pool.StatePrepared)
+	r.namesStatement()
 	for !r.ended() && !r.word("as") {
 		r.advance()
 	}
@@ -235,6 +260,26 @@ func (r *effectsReader) prepare() {
 		r.advance()
 		r.query()
 	}
+}
+
+// execute reads an EXECUTE.
+func (r *effectsReader) execute() {
+	r.unknown()
+	r.effects.Executes = true
+	r.advance()
+	r.namesStatement()
+}
+
+// namesStatement notes that the current token is the name of a prepared statement.
+func (r *effectsReader) namesStatement() {
+	if r.token&(tokenName|tokenQuoted) == 0 {
+		return
+	}
+	name := r.identifier()
+	if r.token&tokenName != 0 {
+		name = lowerASCII(name)
+	}
+	r.effects.Statements = append(r.effects.Statements, name)
 }
 
 // explain reads an EXPLAIN, which may run its statement.
@@ -315,8 +360,7 @@ func (r *effectsReader) define() {
 			}
 			r.advance()
 			if r.word("execute") {
-				r.unknown()
-				r.effects.Executes = true
+				r.execute()
 				return
 			}
 			r.query()

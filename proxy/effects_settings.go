@@ -51,10 +51,12 @@ func (r *effectsReader) setTo(begin int, local bool, names ...string) {
 		defaults = r.word("default") || names[0] == "timezone" && r.word("local")
 	}
 	for _, name := range names {
-		if pool.ChangesMeaning(name) {
-			r.changesMeaning(string(r.text[begin:r.start]))
-		}
+		r.changes(name, string(r.text[begin:r.start]))
 		if local {
+			if defaults {
+				r.any = true
+				r.effects.LocalResets = append(r.effects.LocalResets, name)
+			}
 			continue
 		}
 		r.names(name)
@@ -140,9 +142,7 @@ func (r *effectsReader) reset() {
 	for _, name := range names {
 		r.names(name)
 		r.resets(name)
-		if pool.ChangesMeaning(name) {
-			r.changesMeaning("reset " + string(r.text[begin:r.start]))
-		}
+		r.changes(name, "reset "+string(r.text[begin:r.start]))
 	}
 }
 
@@ -181,9 +181,7 @@ func (r *effectsReader) setConfig() {
 		r.affects(pool.StateSettings | pool.StateHiddenSettings)
 		return
 	}
-	if pool.ChangesMeaning(name) {
-		r.changesMeaning("")
-	}
+	r.changes(name, "")
 	if !local {
 		r.names(name)
 	}

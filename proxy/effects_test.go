@@ -27,11 +27,17 @@ func describeEffects(e *pool.Effects) string {
 	for _, name := range e.Resets {
 		parts = append(parts, "reset "+name)
 	}
+	for _, name := range e.Statements {
+		parts = append(parts, "statement "+name)
+	}
+	listed := e.State&(pool.StateSettings|pool.StateHiddenSettings) != 0 // then nothing is known of the others either
 	for _, flag := range []struct {
 		set  bool
 		word string
 	}{
 		{e.ResetsAll, "reset all"}, {e.Executes, "execute"}, {e.DrawsByName, "nextval"}, {e.AsksByName, "currval"}, {e.Meaning, "meaning"},
+		{e.Reading == pool.ReadingReported || e.Reading == pool.ReadingUnknown && !listed, "reading"},
+		{listed && e.Reading != pool.ReadingUnknown, "reading as before"},
 	} {
 		if flag.set {
 			parts = append(parts, flag.word)
@@ -57,15 +63,18 @@ func TestEffects(t *testing.T) {
 			"select set_config('a.b', 'x', true)", "select pg_advisory_xact_lock(1)", "select pg_notify('c', 'x'), pg_sleep(0)", "select current_setting('a.b', true)",
 			"discard plans", "select sum(a) over (partition by b) filter (where a > 1) from t", "select relname from pg_class where relnamespace = pg_my_temp_schema()",
 		},
-		"set work_mem":             {"set work_mem = '1MB'", "set session work_mem to 64", "SET Work_Mem TO 'x'; select 1", "begin; set work_mem = 1; rollback", "select set_config('work_mem', $1, false)", "select pg_catalog.set_config('Work_Mem'::text, 'x', $1)"},
-		"set search_path, meaning": {"set search_path = a, b", "set schema 'a'", "select set_config('search_path', 'a', false)"},
-		"meaning":                  {"set local search_path to a", "rollback to a", "select set_config('search_path', 'a', true)"},
-		"set role, meaning":        {"set role x", "set session role none", "set role to default_role"},
-		"set timezone":             {"set time zone 'UTC'", "set timezone = 'UTC'", "set time zone interval '1' hour"},
-		"set client_encoding":      {"set names 'UTF8'", "set client_encoding to utf8"},
-		"set my.tenant":            {"set my.tenant = 1", `set "my"."Tenant" to 'x'`, "select set_config('my.tenant', 'x', false)"},
-		"set time":                 {"set time = 1"},
-		"set xmloption, meaning":   {"set xml option document"},
+		"set work_mem":                 {"set work_mem = '1MB'", "set session work_mem to 64", "SET Work_Mem TO 'x'; select 1", "begin; set work_mem = 1; rollback", "select set_config('work_mem', $1, false)", "select pg_catalog.set_config('Work_Mem'::text, 'x', $1)"},
+		"set search_path, meaning":     {"set search_path = a, b", "set schema 'a'", "select set_config('search_path', 'a', false)"},
+		"meaning":                      {"set local search_path to a", "select set_config('search_path', 'a', true)"},
+		"set role, meaning":            {"set role x", "set session role none", "set role to default_role"},
+		"meaning, reading":             {"rollback to a", "rollback to savepoint a"},
+		"reading":                      {"set local time zone 'UTC'", "set local array_nulls = off", "select set_config('DateStyle', 'x', true)"},
+		"set array_nulls, reading":     {"set array_nulls = off", "select set_config('array_nulls', $1, false)"},
+		"set timezone, reading":        {"set time zone 'UTC'", "set timezone = 'UTC'", "set time zone interval '1' hour"},
+		"set client_encoding, reading": {"set names 'UTF8'", "set client_encoding to utf8"},
+		"set my.tenant":                {"set my.tenant = 1", `set "my"."Tenant" to 'x'`, "select set_config('my.tenant', 'x', false)"},
+		"set time":                     {"set time = 1"},
+		"set xmloption, reading":       {"set xml option document"},
 		"settings, set work_mem, reset work_mem, meaning":                                                          {"reset work_mem", "set work_mem to default", "set work_mem = default"},
 		"settings, set timezone, reset timezone, meaning":                                                          {"reset time zone", "set time zone local", "set time zone default"},
 		"settings, reset all, meaning":                                                                             {"reset all"},
@@ -78,15 +87,16 @@ func TestEffects(t *testing.T) {
 		"LISTEN":                                            {"listen c", "unlisten *"},
 		"advisory locks":                                    {"select pg_advisory_lock(1)", "select pg_try_advisory_lock_shared(1, 2)", "select pg_catalog.pg_advisory_unlock_all()", "insert into t select 1 where pg_try_advisory_lock(1)"},
 		"cursors WITH HOLD":                                 {"declare c cursor with hold for select 1", "declare c no scroll cursor without hold for select 1", "close c", "close all"},
-		"PREPARE":                                           {"prepare p as select 1", "prepare p (int, numeric(3, 2)) as insert into t values ($1)", "deallocate all", "deallocate p"},
-		"PREPARE, set my.tenant":                            {"prepare p as select set_config('my.tenant', $1, false)"},
+		"PREPARE":                                           {"deallocate all", "deallocate prepare all"},
+		"PREPARE, statement p":                              {"prepare p as select 1", "PREPARE P (int, numeric(3, 2)) as insert into t values ($1)", "deallocate p", `deallocate prepare "p"`},
+		"PREPARE, set my.tenant, statement p":               {"prepare p as select set_config('my.tenant', $1, false)"},
 		"LOAD":                                              {"load 'x'"},
 		"seed of random()":                                  {"select setseed(0.5)", "set seed = 0.5"},
 		"currval and lastval":                               {"discard sequences"},
 		"nextval":                                           {"select nextval('s')", "insert into t values (nextval('s'))", "select setval('s', 1)"},
 		"currval":                                           {"select currval('s')", "select lastval()"},
 		"anything, currval and lastval, reset all, meaning": {"discard all"},
-		"anything, execute, meaning":                        {"execute p(1)", "create table t as execute p"},
+		"anything, statement p, execute, meaning":           {"execute p(1)", "create table t as execute P", `explain analyze execute "p"`},
 		"anything, set my.tenant, meaning":                  {"do $$ begin set my.tenant = 1; end $$", "do $$ begin perform set_config('my.tenant', 'x', false); end $$"},
 		anything: {
 			"select f(1)", "select s.now()", `select "now"()`, "call p()", "do $$ begin null; end $$", "insert into t select f(1)", "insert into t (a) values (f(1))",

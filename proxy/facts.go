@@ -21,6 +21,9 @@ func (c statementClass) isTransaction() bool {
 	return c == classBegin || c == classCommit || c == classRollback
 }
 
+// isPlain reports whether a statement of that class has no constants.
+func (c statementClass) isPlain() bool { return c.isTransaction() || c == classEmpty }
+
 // statementText is the text of a prepared statement.
 func statementText(statement *pool.Statement) string {
 	text, _, _ := strings.Cut(statement.Body, "\x00")
@@ -30,12 +33,17 @@ func statementText(statement *pool.Statement) string {
 func (s *session) facts(statement *pool.Statement) uint8 {
 	if statement.Class == 0 {
 		text := []byte(statementText(statement))
-		statement.Class = factsOf(classify(text, encodingSafe, nil))
+		encoding, standard := encodingUnsafe, false
+		if statement.ReadingKnown() {
+			encoding, standard = encodingOfSettings(statement.Reading), standardStrings(statement.Reading)
+		}
+		statement.Class = factsOf(classify(text, encoding, nil))
 		if dropsStatements(text) {
 			statement.Class |= factDrops
 		}
 		statement.Momentary = isMomentary(text)
-		statement.Effects = effectsOf(text, encodingSafe, true)
+		statement.Plain = s.statementClass(statement).isPlain()
+		statement.Effects = effectsOf(text, encoding, standard)
 	}
 	return statement.Class
 }
@@ -50,9 +58,6 @@ func isMomentary(text []byte) bool {
 
 // statementClass is the class of a prepared statement.
 func (s *session) statementClass(statement *pool.Statement) statementClass {
-	if s.encoding() != encodingSafe {
-		return classExclusive
-	}
 	return statementClass(s.facts(statement)&^factDrops) - 1
 }
 
@@ -65,13 +70,42 @@ func (s *session) classOf(text []byte) statementClass {
 // encoding tells whether the bytes of the client's texts can be read one by one.
 func (s *session) encoding() encodingKind {
 	if s.encodingFor != s.settings {
-		s.encodingFor, s.encodingNow = s.settings, encodingSafe
-		// Without a setting it is the database's, and none of those is unsafe.
-		if name, ok := s.settings.Value("client_encoding"); ok {
-			s.encodingNow = encodingOf(name)
-		}
+		s.encodingFor, s.encodingNow = s.settings, encodingOfSettings(s.settings)
 	}
 	return s.encodingNow
+}
+
+// encodingOfSettings tells the same of texts that are read by the settings.
+func encodingOfSettings(settings *pool.Settings) encodingKind {
+	if name, ok := settings.Value("client_encoding"); ok {
+		return encodingOf(name)
+	}
+	return encodingSafe // it is the database's, and none of those is unsafe
+}
+
+// reading returns the settings by which a Parse of the definition is read now, of those
+// that matter to it.
+func (s *session) reading(definition []byte) *pool.Settings {
+	var reading *pool.Settings
+	if s.server != nil {
+		reading = s.server.Reading(definition)
+	} else {
+		reading = s.pool.Reading(s.settings, definition)
+	}
+	if reading == nil {
+		return nil
+	}
+	text, _, _ := pgwire.CString(definition)
+	if classify(text, s.encoding(), nil).isPlain() {
+		return nil
+	}
+	return reading
+}
+
+// lookup returns the statement that a Parse of the definition would make now, nil if
+// there is none yet.
+func (s *session) lookup(definition []byte) *pool.Statement {
+	return s.pool.Registry().Lookup(s.reading(definition), definition)
 }
 
 // dropsStatements reports whether the text may contain DISCARD or DEALLOCATE, after
@@ -177,7 +211,9 @@ func (p *Proxy) intern(text []byte) string {
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
 func (s *session) query(body []byte) {
 	s.dropUnnamed()
-	s.affect(s.effectsOf(body))
+	e := s.effectsOf(body)
+	s.alias(e)
+	s.affect(e)
 	s.discarding = s.discarding || dropsStatements(body)
 }
 

@@ -65,7 +65,7 @@ func (s *session) examine(group []byte) (work groupWork, shareable bool) {
 		case pgwire.Parse:
 			name, definition, _ := pgwire.CString(body)
 			plain = plain && !hasParse && (len(name) == 0 || s.statements.get(name) == nil)
-			hasParse, parsedName, parsed = true, name, s.pool.Registry().Lookup(definition)
+			hasParse, parsedName, parsed = true, name, s.lookup(definition)
 		case pgwire.Bind:
 			binds++
 			var rest []byte

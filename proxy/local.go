@@ -123,7 +123,7 @@ func (l *localGroup) aborted(messageType byte, body []byte) *pgwire.Error {
 			if statement == nil {
 				return undefinedStatement(name)
 			}
-			if l.accepted(statement) {
+			if l.accepted(statement) || pool.ReturnsNothing(s.pool.Description(statement, s.settings)) {
 				return nil
 			}
 		} else if l.bound != nil {
@@ -155,9 +155,9 @@ func (l *localGroup) parse(body []byte) bool {
 	if !ok || s.statements.long || l.parsedCount == maxLocalParses || len(name) > 0 && l.statement(name) != nil {
 		return false
 	}
-	statement := s.pool.Registry().Lookup(definition)
+	statement := s.lookup(definition)
 	if text, types, _ := pgwire.CString(definition); statement == nil && string(types) == "\x00\x00" && l.own(s.classOf(text)) {
-		statement = s.pool.Registry().Intern(definition)
+		statement = s.pool.Registry().Intern(s.reading(definition), definition)
 	}
 	if statement == nil || !l.accepted(statement) {
 		return false
@@ -209,7 +209,8 @@ func (l *localGroup) describe(body []byte) bool {
 	if l.own(l.session.statementClass(statement)) {
 		description = describeNothing
 	}
-	if description == nil || !l.accepted(statement) || l.describedCount == maxLocalParses {
+	accepted := l.accepted(statement) || l.transaction.failed && pool.ReturnsNothing(description)
+	if description == nil || !accepted || l.describedCount == maxLocalParses {
 		return false
 	}
 	l.described[l.describedCount] = name
@@ -304,7 +305,7 @@ func (l *localGroup) apply() {
 	registry := s.pool.Registry()
 	for _, p := range l.parsed[:l.parsedCount] {
 		if p.statement != nil {
-			s.statements.set(p.name, registry.Reference(p.body))
+			s.statements.set(p.name, registry.Reference(p.statement.Reading, p.body))
 		} else {
 			s.statements.set(p.name, nil)
 		}

@@ -215,13 +215,13 @@ func (s *session) parameterized(text, rest []byte) *pool.Statement {
 		return nil
 	}
 	p.scratch = p.query.appendDefinition(p.scratch[:0])
-	statement := s.pool.Registry().Lookup(p.scratch)
+	statement := s.lookup(p.scratch)
 	if statement == nil {
 		kind := p.queryKinds.of(text)
 		if !kind.recurs(p.scratch) {
 			return nil
 		}
-		statement = s.pool.Registry().Intern(p.scratch)
+		statement = s.pool.Registry().Intern(s.reading(p.scratch), p.scratch)
 		statement.Timing = kind.timing
 	}
 	return statement

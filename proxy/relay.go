@@ -66,6 +66,7 @@ func (s *session) send(message []byte, messageType byte) {
 		if !s.deallocate(body) {
 			s.query(body)
 			server.Query(message)
+			server.EndAliases()
 		}
 	case pgwire.FunctionCall:
 		s.affect(calledEffects(body))
@@ -83,6 +84,7 @@ func (s *session) send(message []byte, messageType byte) {
 	case pgwire.Sync:
 		server.Forward(message)
 		server.Expect(pool.ReplySync)
+		server.EndAliases()
 	case pgwire.Flush:
 		if len(body) > 0 {
 			s.failGroup(errInvalidFormat)
@@ -188,7 +190,7 @@ func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 	}
 	now := pool.Setting{Name: string(name), Value: string(value)}
 	before := s.settings
-	if !s.changes.resetNow || !s.changes.resets(now.Name) {
+	if !s.changes.resetNow || !s.changes.resets(now.Name) && !s.changes.resetsLocally(now.Name) {
 		s.settings = s.pool.Settings(before, now)
 		s.server.SettingsChanged(s.settings)
 		return len(s.pool.AppendChanges(nil, before, s.settings)) > 0 // else it has been told

@@ -38,16 +38,17 @@ type session struct {
 	newcomer *newcomer // until the client is known
 
 	// Set by the startup packet.
-	state     sessionState
-	asked     encryptionAsked
-	channel   *channel        // nil if it is not encrypted
-	auth      *authentication // while it is under way
-	version   pgwire.ProtocolVersion
-	cancelKey []byte
-	console   *console // in the place of the pool; nil but at the console
-	pool      *pool.Pool
-	login     *pool.Settings // as in the startup packet
-	settings  *pool.Settings // as they are now
+	state       sessionState
+	asked       encryptionAsked
+	channel     *channel        // nil if it is not encrypted
+	auth        *authentication // while it is under way
+	version     pgwire.ProtocolVersion
+	negotiation *negotiation // of that, if it has to wait
+	cancelKey   []byte
+	console     *console // in the place of the pool; nil but at the console
+	pool        *pool.Pool
+	login       *pool.Settings // as in the startup packet
+	settings    *pool.Settings // as they are now
 
 	encodingFor *pool.Settings // the settings for which encodingNow has been found
 	encodingNow encodingKind

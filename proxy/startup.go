@@ -77,7 +77,9 @@ func (s *session) begin(packet pgwire.Startup) {
 		s.fatal(endRefused, fatalf(pgwire.CannotConnectNow, "the proxy is shutting down"))
 		return
 	}
-	s.negotiate(packet)
+	s.version = packet.Version
+	s.negotiation = negotiationOf(packet)
+	s.negotiate(s.proxy.pools.Protocol())
 	request, e := readStartup(packet.Parameters)
 	switch {
 	case len(s.proxy.sessions) > s.proxy.config.MaxClientConn && !s.proxy.consoles.serves(request.database): // an operator gets in
@@ -137,19 +139,38 @@ func (s *session) refuseLogin(e *pgwire.Error) {
 	s.fatal(endRefused, e)
 }
 
-// negotiate settles the protocol version.
-// See https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-VERSIONS
-func (s *session) negotiate(packet pgwire.Startup) {
-	s.version = min(packet.Version, pgwire.Version32)
+// negotiation is that of the protocol version with a client that asks for more than 3.0.
+type negotiation struct {
+	unknown [][]byte // options
+}
+
+// negotiationOf returns what there is to negotiate, nil if there is nothing.
+func negotiationOf(packet pgwire.Startup) *negotiation {
 	var unknown [][]byte
 	for _, p := range packet.Parameters {
 		if bytes.HasPrefix(p.Name, []byte("_pq_.")) {
-			unknown = append(unknown, p.Name)
+			unknown = append(unknown, bytes.Clone(p.Name))
 		}
 	}
-	if packet.Version > pgwire.Version32 || len(unknown) > 0 {
-		s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, s.version, unknown))
+	if packet.Version == pgwire.Version30 && len(unknown) == 0 {
+		return nil
 	}
+	return &negotiation{unknown}
+}
+
+// negotiate settles the protocol version, once it is known what servers speak, which is 0
+// before: that of the client is the same.
+// See https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-VERSIONS
+func (s *session) negotiate(newest pgwire.ProtocolVersion) {
+	if s.negotiation == nil || newest == 0 {
+		return
+	}
+	asked := s.version
+	s.version = min(asked, newest)
+	if asked > newest || len(s.negotiation.unknown) > 0 {
+		s.conn.Write(pgwire.AppendNegotiateProtocolVersion(nil, s.version, s.negotiation.unknown))
+	}
+	s.negotiation = nil
 }
 
 // startupRequest is what a startup message asks for.
@@ -229,6 +250,7 @@ func (s *session) welcome() {
 	}
 	s.state = stateReady
 	s.proxy.loop.StopTimer(&s.timer)
+	s.negotiate(s.proxy.pools.Protocol())
 	if !s.makeCancelKey() {
 		return
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -76,8 +77,8 @@ func TestStartupVariants(t *testing.T) {
 		end  endReason
 	}{
 		{"protocol 3.0", packet(pgwire.Version30, "user", "app"), "R", "", "", 0},
-		{"protocol 3.2", packet(pgwire.Version32, "user", "app"), "R", "", "", 0},
-		{"protocol 3.7", packet(3<<16|7, "user", "app"), "v|3.2|", "", "", 0},
+		{"protocol 3.2", packet(pgwire.Version32, "user", "app"), "v|3.0|", "", "", 0},
+		{"protocol 3.7", packet(3<<16|7, "user", "app"), "v|3.0|", "", "", 0},
 		{"a protocol option", packet(pgwire.Version30, "user", "app", "_pq_.x", "1"), "v|3.0|_pq_.x", "", "", 0},
 		{"protocol 2.0", packet(2<<16, "user", "app"), "E", "08P01", "unsupported frontend protocol 2.0: server supports 3.0 to 3.2", endProtocol},
 		{"no user", packet(pgwire.Version30, "database", "shop"), "E", "28000", "no PostgreSQL user name", endRefused},
@@ -127,15 +128,23 @@ func TestStartupVariants(t *testing.T) {
 }
 
 func TestStartupKeyOfProtocol32(t *testing.T) {
-	f := newFixture(t)
-	c := f.dial()
-	c.feed(pgwire.AppendStartupMessage(nil, pgwire.Version32, "user", "app"))
-	c.welcomed()
-	if len(c.key) != 32 {
-		t.Errorf("a cancel key of %d bytes, want 32", len(c.key))
-	}
-	if f.server().Database != "app" {
-		t.Errorf("database %q, want the user's name", f.server().Database)
+	for version, keyBytes := range map[string]int{"17.2 (Debian 17.2-1)": 4, "18beta1": 32, "18.0": 32, "devel": 4} {
+		f := newFixture(t)
+		f.pg.Version = version
+		for range 2 { // of the second it is known before the server is asked
+			c := f.dial()
+			c.feed(pgwire.AppendStartupMessage(nil, pgwire.Version32, "user", "app"))
+			words := pooltest.BackendWords(c.conn.Sent())
+			if told := words[0] == "v|3.0|"; told != (keyBytes == 4) {
+				t.Errorf("with PostgreSQL %s a client that asks for 3.2 is answered %s", version, strings.Join(words, "  "))
+			}
+			if key := words[len(words)-2]; !strings.HasPrefix(key, "K|") || !strings.HasSuffix(key, fmt.Sprint("|", keyBytes)) {
+				t.Errorf("with PostgreSQL %s the answer ends %s, want a cancel key of %d bytes", version, key, keyBytes)
+			}
+		}
+		if f.server().Database != "app" {
+			t.Errorf("database %q, want the user's name", f.server().Database)
+		}
 	}
 }
 

@@ -17,6 +17,9 @@ type sessionChanges struct {
 	resetNames []string
 	resetsAll  bool
 
+	// localNames are those that it may have given back for the transaction.
+	localNames []string
+
 	// resetNow: one of them is under way, and the next group has to wait until the
 	// client's value has been put in place of the server's.
 	resetNow bool
@@ -33,28 +36,24 @@ func (c *sessionChanges) resets(name string) bool {
 	return c.resetsAll || slices.Contains(c.resetNames, strings.ToLower(name))
 }
 
+// resetsLocally reports the same of the transaction at hand.
+func (c *sessionChanges) resetsLocally(name string) bool {
+	return slices.Contains(c.localNames, strings.ToLower(name))
+}
+
 // effectsOf tells what the text of a simple query does.
 func (s *session) effectsOf(body []byte) *pool.Effects {
 	text, _, ok := pgwire.CString(body)
 	if !ok {
 		return anyEffects
 	}
-	return effectsOf(text, s.encoding(), s.standardStrings())
+	return effectsOf(text, s.encoding(), standardStrings(s.settings))
 }
 
 // standardStrings reports whether a backslash in a string means itself.
-func (s *session) standardStrings() bool {
-	value, ok := s.settings.Value("standard_conforming_strings")
+func standardStrings(settings *pool.Settings) bool {
+	value, ok := settings.Value("standard_conforming_strings")
 	return !ok || value == "on"
-}
-
-// statementEffects tells what running a prepared statement does.
-func (s *session) statementEffects(statement *pool.Statement) *pool.Effects {
-	if s.encoding() != encodingSafe || !s.standardStrings() {
-		return effectsOf([]byte(statementText(statement)), s.encoding(), s.standardStrings())
-	}
-	s.facts(statement)
-	return statement.Effects
 }
 
 // affect notes what a statement that is sent may do to the session.
@@ -66,6 +65,10 @@ func (s *session) affect(e *pool.Effects) {
 	if s.login != nil && (e.ResetsAll || len(e.Resets) > 0) {
 		s.changes.resetsAll = s.changes.resetsAll || e.ResetsAll
 		s.changes.resetNames = append(s.changes.resetNames, e.Resets...)
+		s.changes.resetNow = true
+	}
+	if s.login != nil && len(e.LocalResets) > 0 {
+		s.changes.localNames = append(s.changes.localNames, e.LocalResets...)
 		s.changes.resetNow = true
 	}
 	if e.State&pool.StatePrepared != 0 && e.State != pool.StateAny {
@@ -83,7 +86,8 @@ func (s *session) affect(e *pool.Effects) {
 // rest, the message behind the names of portal and statement. bytes of it may be
 // missing.
 func (s *session) affectBound(statement *pool.Statement, rest []byte) {
-	e := s.statementEffects(statement)
+	s.facts(statement)
+	e := statement.Effects
 	s.affect(e)
 	if e == nil || len(e.BoundNames) == 0 {
 		return
@@ -97,6 +101,7 @@ func (s *session) affectBound(statement *pool.Statement, rest []byte) {
 		}
 		named.AddName(lowerASCII(name))
 		named.Meaning = named.Meaning || pool.ChangesMeaning(lowerASCII(name))
+		named.Reading = max(named.Reading, pool.ChangesReading(lowerASCII(name)))
 	}
 	s.affect(named)
 }
@@ -168,6 +173,7 @@ func (s *session) OnInspected(settings *pool.Settings, current bool) {
 		s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
 	}
 	s.changes.resetNames, s.changes.resetsAll, s.changes.resetNow = s.changes.resetNames[:0], false, false
+	s.changes.localNames = nil
 	if s.server.Pins()&pool.StatePrepared == 0 {
 		s.changes.prepared = nil
 	}
@@ -198,18 +204,34 @@ func (s *session) resetSettings(given *pool.Settings) (reset []pool.Setting) {
 	return reset
 }
 
+// localSettings returns the settings that were reset for the transaction, as they were at
+// login.
+func (s *session) localSettings() (reset []pool.Setting) {
+	for _, e := range s.login.All() {
+		if s.changes.resetsLocally(e.Name) {
+			reset = append(reset, e)
+		}
+	}
+	return reset
+}
+
 // restoreResets puts the settings of the login in place of what RESET has set, in the
 // transaction at hand. status is that at the end of the group.
 func (s *session) restoreResets(status pgwire.TxStatus) {
 	if !s.changes.resetNow || !s.server.Quiet() {
 		return
 	}
-	if status == pgwire.TxIdle && s.pool.Mode() != pool.ModeSession {
-		return // an inspection follows
+	local := s.localSettings()
+	s.changes.localNames = nil
+	if status == pgwire.TxIdle {
+		local = nil
+		if s.pool.Mode() != pool.ModeSession && (s.changes.resetsAll || len(s.changes.resetNames) > 0) {
+			return // an inspection follows
+		}
 	}
 	s.changes.resetNow = false
 	if status != pgwire.TxFailed {
-		s.server.Restore(s.resetSettings(nil))
+		s.server.Restore(s.resetSettings(nil), local)
 		s.changes.resetNames, s.changes.resetsAll = s.changes.resetNames[:0], false
 	}
 }

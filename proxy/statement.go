@@ -20,6 +20,10 @@ type statementNames struct {
 
 	changes []statementChange
 
+	// marks are how many changes there were in front of each statement under way that may
+	// take all names away: those behind stay.
+	marks []int
+
 	// recent are the names of which a Describe is under way. The number of each is
 	// its position plus one.
 	recent []string
@@ -186,7 +190,7 @@ func (n *statementNames) undo(registry *pool.Registry, lowestTag uint32) {
 
 // settle makes the changes final.
 func (n *statementNames) settle(registry *pool.Registry) {
-	n.recent = nil
+	n.recent, n.marks = nil, nil
 	if len(n.changes) == 0 {
 		return
 	}
@@ -213,15 +217,31 @@ func (n *statementNames) dropUnnamed(registry *pool.Registry) {
 	n.unnamed, n.long = namedStatement{}, false
 }
 
-// drop forgets every statement, and keeps the numbers of the changes under way.
+// mark notes that a statement is sent that may take all names away.
+func (n *statementNames) mark() { n.marks = append(n.marks, len(n.changes)) }
+
+// drop forgets every statement but those that were prepared behind the one that drops
+// them, and keeps the numbers of the changes under way.
 func (n *statementNames) drop(registry *pool.Registry) {
-	changes := n.changes
+	changes, marks, kept := n.changes, n.marks, map[string]namedStatement{}
+	if len(marks) > 0 {
+		for _, change := range changes[marks[0]:] {
+			if named := n.lookup([]byte(change.name)); named.statement != nil && kept[change.name].statement == nil {
+				registry.Retain(named.statement)
+				kept[change.name] = named
+			}
+		}
+		marks = marks[1:]
+	}
 	n.changes = append([]statementChange(nil), changes...)
 	n.releaseAll(registry)
 	for i := range changes {
 		changes[i].previous = namedStatement{}
 	}
-	n.changes = changes
+	n.changes, n.marks = changes, marks
+	for name, named := range kept {
+		n.put(name, named)
+	}
 }
 
 // releaseAll forgets every statement.
@@ -246,6 +266,9 @@ func (s *session) parse(body []byte) {
 		s.server.TryParse(definition)
 	}
 	if len(name) > 0 && s.statements.get(name) != nil {
+		if !s.statements.long { // PostgreSQL reads the text first
+			s.server.TryParse(definition)
+		}
 		s.failGroup(errorf(pgwire.DuplicateStatement, "prepared statement \"%s\" already exists", name))
 		return
 	}
@@ -254,14 +277,18 @@ func (s *session) parse(body []byte) {
 		s.server.PinLongStatement(false)
 	}
 	// A client that prepares the same text again and again changes nothing.
-	registry := s.pool.Registry()
+	registry, reading := s.pool.Registry(), s.reading(definition)
 	if current := s.statements.unnamed.statement; len(name) == 0 && current != nil &&
-		current.Body == string(definition) && registry.Current(current) {
+		current.Body == string(definition) && current.Reading == reading && registry.Current(current) {
 		s.server.Parse(current, 0)
 		return
 	}
-	statement := registry.Reference(definition)
+	statement := registry.Reference(reading, definition)
 	s.facts(statement)
+	if len(name) > 0 && s.mayHavePrepared() {
+		s.server.TryName(name, definition)
+	}
+	s.alias(statement.Effects)
 	s.server.Parse(statement, s.statements.set(name, statement))
 }
 
@@ -312,9 +339,53 @@ func (s *session) bind(body []byte, bodyBytes int) bool {
 	if s.asks && len(name) > 0 && named.portal != named.statement.Epoch {
 		s.describePortal(name, named.statement)
 	}
+	s.facts(named.statement)
+	s.alias(named.statement.Effects)
+	s.server.Prepare(named.statement) // before it may change what texts mean
 	s.affectBound(named.statement, rest)
 	s.server.Bind(portal, named.statement, rest, bodyBytes-(len(body)-len(rest)))
+	if s.facts(named.statement)&factDrops != 0 {
+		s.takesAway(named.statement)
+	}
 	return true
+}
+
+// takesAway acts on a statement that was bound and may take prepared statements away, by name
+// or all of them.
+func (s *session) takesAway(statement *pool.Statement) {
+	if s.statementClass(statement) == classDeallocate {
+		s.deallocateBound(statement)
+		return
+	}
+	s.statements.mark()
+	s.server.DistrustPrepared()
+}
+
+// deallocateBound acts on a DEALLOCATE that was bound: its execution takes away a name
+// that the client may have given by a Parse.
+func (s *session) deallocateBound(statement *pool.Statement) {
+	name, ok := deallocatedName([]byte(statementText(statement)))
+	if ok && s.statements.get(name) != nil {
+		s.server.Tag(s.statements.set(name, nil))
+	}
+}
+
+// alias has the server know the statements by name to which SQL refers that the client has
+// prepared by a Parse.
+func (s *session) alias(e *pool.Effects) {
+	if e == nil {
+		return
+	}
+	for _, name := range e.Statements {
+		if statement := s.statements.get([]byte(name)); statement != nil {
+			s.server.Alias(name, statement)
+		}
+	}
+}
+
+// mayHavePrepared reports whether the client may have statements that SQL has prepared.
+func (s *session) mayHavePrepared() bool {
+	return s.changes.prepared != nil || s.server.Pins()&pool.StatePrepared != 0
 }
 
 // errPlanChanged is what PostgreSQL says when a prepared statement, of which the
@@ -377,8 +448,7 @@ func (s *session) describeOrClose(message []byte, messageType byte) {
 	case statement != nil && messageType == pgwire.Close:
 		s.server.CloseStatement(s.statements.set(name, nil))
 	case statement != nil:
-		s.statements.recent = append(s.statements.recent, string(name))
-		s.server.DescribeStatement(statement, uint32(len(s.statements.recent)))
+		s.describe(name, statement)
 	case messageType == pgwire.Close && len(name) == 0 && s.statements.long:
 		s.statements.long = false
 		s.server.PinLongStatement(false)
@@ -391,6 +461,25 @@ func (s *session) describeOrClose(message []byte, messageType byte) {
 	default:
 		s.server.Forward(message)
 		s.server.Expect(kind)
+	}
+}
+
+// describe acts on a Describe of a statement.
+func (s *session) describe(name []byte, statement *pool.Statement) {
+	s.statements.recent = append(s.statements.recent, string(name))
+	told := uint32(len(s.statements.recent))
+	s.facts(statement)
+	s.alias(statement.Effects)
+	if s.server.TxStatus() != pgwire.TxFailed {
+		s.server.DescribeStatement(statement, told)
+		return
+	}
+	var description []byte
+	if class := s.statementClass(statement); class.isPlain() || class == classDeallocate {
+		description = describeNothing
+	}
+	if !s.server.DescribeFailed(statement, told, description) {
+		s.failGroup(errTransactionAborted)
 	}
 }
 

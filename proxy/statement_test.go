@@ -54,7 +54,7 @@ func TestStatementNames(t *testing.T) {
 			case 0, 1, 2, 3:
 				name, body := names[random.IntN(4)], bodies[random.IntN(4)]
 				m.set(name, body)
-				if tag := n.set([]byte(name), registry.Reference([]byte(body))); int(tag) != len(m.before) {
+				if tag := n.set([]byte(name), registry.Reference(nil, []byte(body))); int(tag) != len(m.before) {
 					t.Fatalf("seed %d: tag %d, want %d", seed, tag, len(m.before))
 				}
 			case 4, 5:
@@ -102,7 +102,7 @@ func TestStatementNames(t *testing.T) {
 
 func TestDescribed(t *testing.T) {
 	registry := pool.NewRegistry()
-	s := registry.Reference([]byte("1"))
+	s := registry.Reference(nil, []byte("1"))
 	var n statementNames
 	n.set([]byte("a"), s)
 	registry.Retain(s)

@@ -161,7 +161,7 @@ func TestBeginsDoNotBlockEachOther(t *testing.T) {
 // prepared the same: that takes no server.
 func (c *client) prepare2(name, text string) {
 	c.f.Helper()
-	if c.f.proxy.pools.Get("shop", "app").Registry().Lookup([]byte(text+"\x00\x00\x00")) == nil {
+	if c.f.proxy.pools.Get("shop", "app").Registry().Lookup(nil, []byte(text+"\x00\x00\x00")) == nil {
 		other := c.f.login()
 		other.prepare(name, text)
 		other.send("X")

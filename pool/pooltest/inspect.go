@@ -10,9 +10,14 @@ import (
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
 
+// unblock is what a pool may put in front of its question: there is nothing here to wait
+// for.
+const unblock = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+
 // isInspection reports whether a message, as a word, is the question of a pool about
 // the state of a session.
 func isInspection(word string) bool {
+	word = strings.Replace(word, unblock, "", 1)
 	return strings.HasPrefix(word, "Q|SELECT pg_catalog.current_setting(") || strings.HasPrefix(word, "Q|SELECT EXISTS(")
 }
 
@@ -33,7 +38,8 @@ func (s *Session) inspect(text string) {
 		s.ready()
 		return
 	}
-	first, rest, _ := strings.Cut(text, ";")
+	rest, unblocked := strings.CutPrefix(text, unblock)
+	first, rest, _ := strings.Cut(rest, ";")
 	var row []any
 	for _, m := range askedPattern.FindAllStringSubmatch(first, -1) {
 		name := unescape(m[1])
@@ -50,6 +56,9 @@ func (s *Session) inspect(text string) {
 		default:
 			row = append(row, nil)
 		}
+	}
+	if unblocked {
+		s.Reply("C|SET")
 	}
 	s.Reply("T|current_setting")
 	s.Conn.Feed(dataRow(row...))

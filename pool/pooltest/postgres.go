@@ -1,6 +1,7 @@
 package pooltest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -24,6 +25,9 @@ type Postgres struct {
 	// Login, if it is set, answers a startup packet in place of a welcome; an
 	// empty answer leaves it unanswered.
 	Login func(user, database string) []string
+
+	// Version is that of the server, 15.0 if it is empty.
+	Version string
 
 	// Column is the name of the column that statements return: a change of it is
 	// one of their result type.
@@ -75,8 +79,8 @@ func (p *Postgres) EndCancels() {
 	p.heldCancels = nil
 }
 
-// welcome is what a server tells at login.
-var welcome = []string{"S|server_version|15.0", "S|TimeZone|Etc/UTC", "S|application_name|"}
+// welcome is what a server tells at login, behind its version.
+var welcome = []string{"S|TimeZone|Etc/UTC", "S|application_name|"}
 
 // start acts on a startup packet.
 func (s *Session) start() {
@@ -120,6 +124,7 @@ func (s *Session) start() {
 		}
 	}
 	s.Reply("R")
+	s.Reply("S|server_version|" + cmp.Or(p.Version, "15.0"))
 	s.Reply(welcome...)
 	s.Reply(fmt.Sprintf("K|%d|key%d", s.PID, s.PID), "Z|I")
 	s.work()

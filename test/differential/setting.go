@@ -164,6 +164,7 @@ var sameTexts = []string{
 	"select here()",
 	"select current_user, session_user",
 	`select '\x41' as escaped`,
+	"select date '02/03/2026' = '2026-02-03' as month_first, timestamptz '2026-02-03 04:05' = '2026-02-03 04:05+00' as utc",
 	"select date '2026-02-03', timestamptz '2026-02-03 04:05:06+00', interval '1 day 2 hours'",
 	"select null = null as equal, '{null}'::text[]",
 	"select 0.1::float8 + 0.2::float8, '\\000'::bytea",

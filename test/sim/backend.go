@@ -74,6 +74,7 @@ type portal struct {
 	started   bool
 	row       int
 	done      bool
+	had       []setting // of a kindReading, before it
 }
 
 // backendSetting is a run-time parameter of a session.

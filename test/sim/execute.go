@@ -101,6 +101,8 @@ func (b *Backend) proceed() {
 		b.sendRows(e)
 	case kindCopyOut:
 		b.sendCopy(e)
+	case kindReading:
+		b.read(p)
 	case kindCopyIn:
 		p.started = true
 		b.copyIn = true
@@ -307,7 +309,9 @@ func (b *Backend) runCommand(e *execution) {
 			return
 		}
 	case kindInspect:
-		b.emitColumns(s, 0, nil)
+		if e.simple {
+			b.emitColumns(s, 0, nil)
+		}
 		tag = b.answer(s.inspection)
 	case kindShow:
 		current, ok := b.setting(s.name)

@@ -52,6 +52,7 @@ const (
 	kindRelease
 	kindClean
 	kindInspect
+	kindReading
 	kindSyntaxError
 )
 
@@ -91,7 +92,7 @@ type setting struct{ name, value string }
 
 // returnsRows reports whether a Describe finds columns.
 func (s *statement) returnsRows() bool {
-	return s.kind == kindSelect || s.kind == kindShow || s.kind == kindSetConfig || s.kind == kindInspect
+	return s.kind == kindSelect || s.kind == kindShow || s.kind == kindSetConfig || s.kind == kindInspect || s.kind == kindReading
 }
 
 // endsTransaction reports whether it is accepted in a failed transaction.
@@ -137,6 +138,9 @@ func parseStatement(text string) *statement {
 	if s := parseHeld(text); s != nil {
 		return s
 	}
+	if s := parseReading(text); s != nil {
+		return s
+	}
 	word, rest, _ := strings.Cut(text, " ")
 	switch strings.ToLower(word) {
 	case "":
@@ -164,6 +168,11 @@ func parseStatement(text string) *statement {
 			s.kind = kindCopyOut
 		}
 	case "set":
+		if rest == "TRANSACTION ISOLATION LEVEL READ COMMITTED" {
+			s.kind = kindClean
+			s.held = heldNothing
+			return s
+		}
 		name, value, ok := strings.Cut(rest, " = ")
 		if !ok {
 			return &statement{kind: kindSyntaxError}

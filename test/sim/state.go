@@ -123,6 +123,10 @@ func (w *World) checkHeld(b *Backend, client int) {
 	}
 }
 
+// notSimulated are settings by which PostgreSQL reads texts, and this one does not.
+const notSimulated = "array_nulls backslash_quote bytea_output intervalstyle lc_monetary standard_conforming_strings " +
+	"timezone_abbreviations transform_null_equals xmloption"
+
 // inspection is a statement with which a pooler asks about the session.
 type inspection struct {
 	names   []string // settings
@@ -170,7 +174,7 @@ func (b *Backend) answer(q *inspection) (tag string) {
 			value = "none"
 		case name == "session_authorization":
 			value = b.user
-		case !ok:
+		case !ok && !strings.Contains(notSimulated, name):
 			panic("BUG: a pooler asks for setting " + name)
 		}
 		row = append(row, value)
@@ -187,6 +191,73 @@ func (b *Backend) answer(q *inspection) (tag string) {
 		}
 	}
 	return "SELECT 1"
+}
+
+// parseReading reads a query with which a pooler has other settings for a while: its
+// first row sets them, its second takes that back. nil if the text is none.
+func parseReading(text string) *statement {
+	if !strings.HasPrefix(text, "WITH had AS MATERIALIZED (SELECT ") {
+		return nil
+	}
+	s := &statement{kind: kindReading}
+	for {
+		_, rest, ok := strings.Cut(text, "set_config(")
+		if !ok {
+			return s
+		}
+		name, rest, ok := escapeString(rest)
+		rest, found := strings.CutPrefix(rest, ",CASE WHEN reads THEN ")
+		if !ok || !found {
+			return nil
+		}
+		value, ok := nullValue, strings.HasPrefix(rest, "NULL ")
+		if !ok {
+			value, rest, ok = escapeString(rest)
+		}
+		if !ok {
+			return nil
+		}
+		s.settings, text = append(s.settings, setting{name, value}), rest
+	}
+}
+
+// nullValue stands for the value of a setting that a session has from the beginning.
+const nullValue = "\x00"
+
+// read runs one of the two steps of such a query.
+func (b *Backend) read(p *portal) {
+	changes := p.had
+	if p.row == 0 {
+		changes = p.statement.settings
+		for _, change := range changes {
+			value, _ := b.setting(change.name)
+			p.had = append(p.had, setting{change.name, value})
+		}
+	}
+	p.row++
+	var shown []string
+	for _, change := range changes {
+		if strings.Contains(notSimulated, change.name) {
+			shown = append(shown, "")
+			continue
+		}
+		if change.value == nullValue {
+			b.resetSetting(change.name)
+		} else if code := b.set(change.name, change.value); code != "" {
+			b.raise(code, "invalid value for parameter \""+change.name+"\"")
+			return
+		}
+		value, _ := b.setting(change.name)
+		shown = append(shown, value)
+	}
+	b.emit(appendRow(b.buffer(), shown...))
+	if p.row == 1 {
+		b.emit(pgwire.AppendEmpty(b.buffer(), pgwire.PortalSuspended))
+		b.current = nil
+		return
+	}
+	p.done = true
+	b.complete("SELECT 1")
 }
 
 // changesSession reports whether a pooler may take the message of a client for one
