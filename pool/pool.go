@@ -118,7 +118,7 @@ func (p *Pool) reportedAs(settings *Settings, parameter Setting) string {
 // to have settings to.
 func (p *Pool) AppendChanges(b []byte, from, to *Settings) []byte {
 	for _, parameter := range p.parameters {
-		if !Settable(parameter.Name) && !(from.Accepted() && to.Accepted()) {
+		if !Settable(parameter.Name) && (!from.Accepted() || !to.Accepted()) {
 			continue // it follows from others, and only servers know how
 		}
 		if value := p.reportedAs(to, parameter); value != p.reportedAs(from, parameter) {

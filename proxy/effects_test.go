@@ -35,7 +35,11 @@ func describeEffects(e *pool.Effects) string {
 		set  bool
 		word string
 	}{
-		{e.ResetsAll, "reset all"}, {e.Executes, "execute"}, {e.DrawsByName, "nextval"}, {e.AsksByName, "currval"}, {e.Meaning, "meaning"},
+		{e.ResetsAll, "reset all"},
+		{e.Executes, "execute"},
+		{e.DrawsByName, "nextval"},
+		{e.AsksByName, "currval"},
+		{e.Meaning, "meaning"},
 		{e.Reading == pool.ReadingReported || e.Reading == pool.ReadingUnknown && !listed, "reading"},
 		{listed && e.Reading != pool.ReadingUnknown, "reading as before"},
 	} {

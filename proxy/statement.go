@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/billproxy/billproxy/pool"
@@ -81,6 +82,16 @@ func (n *statementNames) set(name []byte, statement *pool.Statement) (tag uint32
 	n.put(change.name, namedStatement{statement: statement})
 	n.changes = append(n.changes, change)
 	return uint32(len(n.changes))
+}
+
+// setNone makes all names stand for nothing and returns the first tag, 0 if there are none.
+func (n *statementNames) setNone() (tag uint32) {
+	for _, name := range slices.Sorted(maps.Keys(n.named)) {
+		if changed := n.set([]byte(name), nil); tag == 0 {
+			tag = changed
+		}
+	}
+	return tag
 }
 
 func (n *statementNames) put(name string, statement namedStatement) {
@@ -358,7 +369,25 @@ func (s *session) takesAway(statement *pool.Statement) {
 		return
 	}
 	s.statements.mark()
+	if takesAll([]byte(statementText(statement))) {
+		if tag := s.statements.setNone(); tag > 0 {
+			s.server.Tag(tag)
+		}
+	}
 	s.server.DistrustPrepared()
+}
+
+// takesAll reports whether a text takes all prepared statements away.
+func takesAll(text []byte) bool {
+	l := lexer{text: text}
+	t := l.next()
+	if l.is(t, "deallocate") {
+		if t = l.next(); l.is(t, "prepare") {
+			t = l.next()
+		}
+		return l.is(t, "all")
+	}
+	return l.is(t, "discard") && l.is(l.next(), "all")
 }
 
 // deallocateBound acts on a DEALLOCATE that was bound: its execution takes away a name
