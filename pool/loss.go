@@ -64,6 +64,7 @@ func (s *Server) gone(reason CloseReason) {
 		Cause:         cause,
 		InTransaction: s.txStatus != pgwire.TxIdle,
 		State:         s.pins&^StateSequences != 0 || s.unverified || s.inspection.active,
+		GroupCount:    s.UnansweredGroups(),
 		Partial:       s.partial,
 		FirstHasError: s.headHasError,
 		LowestTag:     s.replies.lowestTag(s.replies.count),
@@ -72,13 +73,19 @@ func (s *Server) gone(reason CloseReason) {
 	if len(s.held) > 0 {
 		loss.LowestTag = 1 // it has been told of nothing in the group
 	}
+	client.OnServerLost(loss)
+}
+
+// UnansweredGroups is how many groups of a client have been sent as a whole and are
+// without their ReadyForQuery.
+func (s *Server) UnansweredGroups() (count int) {
 	for i := range s.groups.count {
 		if s.groups.at(i).client != nil { // else it is the pool's own
-			loss.GroupCount++
+			count++
 		}
 	}
 	if s.partial {
-		loss.GroupCount--
+		count--
 	}
-	client.OnServerLost(loss)
+	return count
 }

@@ -190,7 +190,7 @@ func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 	}
 	now := pool.Setting{Name: string(name), Value: string(value)}
 	before := s.settings
-	if !s.changes.resetNow || !s.changes.resets(now.Name) && !s.changes.resetsLocally(now.Name) {
+	if !s.changes.resetting(now.Name, s.groupsAnswered) {
 		s.settings = s.pool.Settings(before, now)
 		s.server.SettingsChanged(s.settings)
 		return len(s.pool.AppendChanges(nil, before, s.settings)) > 0 // else it has been told

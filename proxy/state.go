@@ -21,14 +21,22 @@ type sessionChanges struct {
 	localNames []string
 
 	// resetNow: one of them is under way, and the next group has to wait until the
-	// client's value has been put in place of the server's.
-	resetNow bool
+	// client's value has been put in place of the server's. resetGroup is the number of
+	// the client's first group that does so: those in front of it may set the same.
+	resetNow   bool
+	resetGroup uint64
 
 	// scanned is the end of what has been sent of a query that is sent in parts.
 	scanned []byte
 
 	// prepared is what the statements do that the client has prepared with PREPARE.
 	prepared *pool.Effects
+}
+
+// resetting reports whether the value that the server reports for a setting now is that
+// of a reset. answered is how many groups of the client have been answered.
+func (c *sessionChanges) resetting(name string, answered uint64) bool {
+	return c.resetNow && answered >= c.resetGroup && (c.resets(name) || c.resetsLocally(name))
 }
 
 // resets reports whether a setting may have been reset.
@@ -62,14 +70,13 @@ func (s *session) affect(e *pool.Effects) {
 		return
 	}
 	s.server.Affect(e)
-	if s.login != nil && (e.ResetsAll || len(e.Resets) > 0) {
+	if s.login != nil && (e.ResetsAll || len(e.Resets)+len(e.LocalResets) > 0) {
 		s.changes.resetsAll = s.changes.resetsAll || e.ResetsAll
 		s.changes.resetNames = append(s.changes.resetNames, e.Resets...)
-		s.changes.resetNow = true
-	}
-	if s.login != nil && len(e.LocalResets) > 0 {
 		s.changes.localNames = append(s.changes.localNames, e.LocalResets...)
-		s.changes.resetNow = true
+		if !s.changes.resetNow {
+			s.changes.resetNow, s.changes.resetGroup = true, s.groupsAnswered+uint64(s.server.UnansweredGroups())
+		}
 	}
 	if e.State&pool.StatePrepared != 0 && e.State != pool.StateAny {
 		if s.changes.prepared == nil {
