@@ -25,9 +25,8 @@ type statementNames struct {
 	// take all names away: those behind stay.
 	marks []int
 
-	// recent are the names of which a Describe is under way. The number of each is
-	// its position plus one.
-	recent []string
+	// recent are the Describes under way. The number of each is its position plus one.
+	recent []describedName
 }
 
 // count is how many statements the client has prepared.
@@ -36,6 +35,13 @@ func (n *statementNames) count() int {
 		return len(n.named) + 1
 	}
 	return len(n.named)
+}
+
+// describedName is a name of which a Describe is under way, and how many changes there
+// were in front of it.
+type describedName struct {
+	name    string
+	changes int
 }
 
 // namedStatement is what a name stands for.
@@ -125,15 +131,27 @@ func (n *statementNames) told(statement *pool.Statement, number, epoch uint32, m
 	if number == 0 || int(number) > len(n.recent) {
 		return
 	}
-	name := n.recent[number-1]
-	switch named := n.lookup([]byte(name)); {
-	case named.statement != statement: // the name stands for another by now
-	case name == "":
-		n.unnamed.described, n.unnamed.meaning = epoch, meaning
-	default:
-		named.described, named.meaning = epoch, meaning
-		n.named[name] = named
+	recent := n.recent[number-1]
+	tell := func(named *namedStatement) {
+		if named.statement == statement { // else the name stands for another by now
+			named.described, named.meaning = epoch, meaning
+		}
 	}
+	for i := min(recent.changes, len(n.changes)); i < len(n.changes); i++ {
+		if change := &n.changes[i]; change.name == recent.name { // which may yet be undone
+			tell(&change.previous)
+			return
+		}
+	}
+	if named := n.lookup([]byte(recent.name)); named.statement != nil {
+		tell(&named)
+		n.put(recent.name, named)
+	}
+}
+
+// describing reports whether a Describe of the name is under way.
+func (n *statementNames) describing(name []byte) bool {
+	return slices.ContainsFunc(n.recent, func(d describedName) bool { return d.name == string(name) })
 }
 
 // lookup returns what the name stands for.
@@ -440,7 +458,7 @@ func (s *session) statementReady(b []byte) bool {
 // describePortal notes that the client is told what a portal of the statement returns.
 func (s *session) describePortal(name []byte, statement *pool.Statement) {
 	meaning := s.settings.Meaning()
-	if !slices.Contains(s.statements.recent, string(name)) { // else the client asks itself
+	if !s.statements.describing(name) { // else the client asks itself
 		meaning = s.server.LearnResult(statement)
 	}
 	s.statements.describePortal(name, meaning)
@@ -495,7 +513,7 @@ func (s *session) describeOrClose(message []byte, messageType byte) {
 
 // describe acts on a Describe of a statement.
 func (s *session) describe(name []byte, statement *pool.Statement) {
-	s.statements.recent = append(s.statements.recent, string(name))
+	s.statements.recent = append(s.statements.recent, describedName{string(name), len(s.statements.changes)})
 	told := uint32(len(s.statements.recent))
 	s.facts(statement)
 	s.alias(statement.Effects)

@@ -127,10 +127,32 @@ func TestDescribed(t *testing.T) {
 	if !n.describedBefore(s, s.Epoch, false) {
 		t.Error("the client is taken to have been told without a Describe")
 	}
-	n.recent = []string{""} // a Describe is under way
+	n.recent = []describedName{{"", len(n.changes)}} // a Describe is under way
 	n.told(s, 1, s.Epoch, "")
 	if n.describedBefore(s, s.Epoch, false) {
 		t.Error("the client has been told again")
+	}
+}
+
+// TestToldBehindChange: a name is given to another statement behind a Describe, which then
+// is answered, and the change undone.
+func TestToldBehindChange(t *testing.T) {
+	registry := pool.NewRegistry()
+	s := registry.Reference(nil, []byte("1"))
+	var n statementNames
+	n.set([]byte("a"), s)
+	n.settle(registry)
+	n.recent = []describedName{{"a", 0}}
+	tag := n.set([]byte("a"), nil)
+	registry.Retain(s)
+	n.set([]byte("a"), s)
+	n.told(s, 1, s.Epoch, "")
+	if n.describedBefore(s, s.Epoch+1, false) {
+		t.Error("the client is taken to have been told of the second statement")
+	}
+	n.undo(registry, tag)
+	if !n.describedBefore(s, s.Epoch+1, false) {
+		t.Error("what the client was told of the first statement is forgotten")
 	}
 }
 
