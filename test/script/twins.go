@@ -82,9 +82,9 @@ func (t *Twins) SetPatience(patience time.Duration) {
 
 // Close drops the databases and the roles.
 func (t *Twins) Close(ctx context.Context) error {
+	t.leave()
 	for _, p := range t.players() {
 		if p != nil {
-			p.leave()
 			_ = p.admin.Close(ctx) // it is cut otherwise
 		}
 	}
@@ -185,6 +185,7 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 		return result, err
 	}
 	t.proxied.address = proxy
+	defer t.leave()
 	for i := range s.Steps {
 		step := &s.Steps[i]
 		if s.Servers > 0 && t.wouldWait(step, s.Servers) {
@@ -219,7 +220,16 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 			break
 		}
 	}
-	return result, t.both(func(p *player) error { p.leave(); return nil })
+	return result, nil
+}
+
+// leave has all clients of both sides leave.
+func (t *Twins) leave() {
+	for _, p := range t.players() {
+		if p != nil {
+			p.leave()
+		}
+	}
 }
 
 // wouldWait reports whether others are in transactions on all servers.

@@ -3,4 +3,5 @@
 // told has to be the same. Package script has the language.
 //
 //	go test ./test/twin -run TestScripts/portals
+//	BILLPROXY_PG_BIN=/usr/lib/postgresql/17/bin go test ./test/twin
 package twin
