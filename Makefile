@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 
 GO       ?= go
+FUZZ     ?= .
 FUZZTIME ?= 30s
 BIN      := bin
 TOOLS    := $(BIN)/tools
@@ -38,14 +39,16 @@ conformance: build compiler ## other people's tests, directly and through the pr
 conformance-quick: build compiler ## of those, what takes a few minutes
 	$(GO) run ./test/conformance -quick $(CONFORMANCE)
 
-fuzz: ## every fuzz target for FUZZTIME (30s) each
-	@set -e; \
-	for folder in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
-		for target in $$(grep -hoE '^func Fuzz\w+' $$folder/*_test.go | sed 's/^func //'); do \
+fuzz: ## every fuzz target whose name matches FUZZ, for FUZZTIME (30s) each
+	@set -e; found=; \
+	for folder in $$(grep -rlE '^func Fuzz' --include='*_test.go' --exclude-dir=bin . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -hoE '^func Fuzz\w+' $$folder/*_test.go | sed 's/^func //' | grep -E '$(FUZZ)'); do \
+			found=yes; \
 			echo "$(GO) test -run '^$$' -fuzz '^$$target$$' -fuzztime $(FUZZTIME) $$folder"; \
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$folder; \
 		done; \
-	done
+	done; \
+	test -n "$$found" || { echo "no fuzz target matches $(FUZZ)" >&2; exit 1; }
 
 e2e: compiler ## the tests of the built binary on a real PostgreSQL only
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) ./test/e2e/...
