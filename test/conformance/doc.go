@@ -5,7 +5,9 @@
 // differ, and why, is in known.txt: any other difference is an error, and so is an entry
 // that no longer occurs.
 //
-//	main.go       the command line; which suites are run, and what is written
+//	main.go       which suites are run, and what is written
+//	options.go    the command line
+//	server.go     the versions of PostgreSQL that suites are run against
 //	place.go      where a suite runs: a private PostgreSQL, and a proxy in front of it
 //	outcome.go    what became of tests, and how two runs compare
 //	known.go      known.txt
@@ -14,8 +16,15 @@
 //	regress.go    PostgreSQL's regression suite; source.go gets it
 //	drivers.go    the programs in drivers, one for each driver
 //	own.go        our twin scripts, differential fuzzer and fuzz targets
-//	report.go     docs/compatibility.md, from results.json
+//	results.go    results.json: the last result of each suite and version
+//	report.go     docs/compatibility.md, from it
 //
 // What a suite needs is installed by its package manager into a cache, bin/conformance,
 // which `make clean` removes; what was said there in the last run is in its folder out.
+//
+// With other versions of PostgreSQL, such as one that is not the system's:
+//
+//	make conformance CONFORMANCE='-pg-bin /usr/lib/postgresql/15/bin,/usr/lib/postgresql/17/bin'
+//
+// The tests in test and cmd take the folder of one from BILLPROXY_PG_BIN.
 package main

@@ -109,3 +109,25 @@ func (o outcomes) failures() []test {
 	}
 	return sortedTests(failures)
 }
+
+// parts are the tests that have no parts of their own, and those that fail although none
+// of their parts does.
+func (o outcomes) parts() outcomes {
+	hasParts, partFails := map[test]bool{}, map[test]bool{}
+	for t, outcome := range o {
+		for i, c := range t.name {
+			if c == '/' {
+				whole := test{t.group, t.name[:i]}
+				hasParts[whole] = true
+				partFails[whole] = partFails[whole] || outcome == failed
+			}
+		}
+	}
+	parts := outcomes{}
+	for t, outcome := range o {
+		if !hasParts[t] || outcome == failed && !partFails[t] {
+			parts[t] = outcome
+		}
+	}
+	return parts
+}

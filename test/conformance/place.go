@@ -39,7 +39,7 @@ func (r *runner) newPlace(ctx context.Context, settings map[string]string) (*pla
 	}
 	maps.Copy(fast, settings)
 	cluster, err := devpg.Start(ctx, devpg.Config{
-		DataDir: filepath.Join(dir, "data"), BinDir: r.options.pgBin, Settings: fast, Progress: r.say,
+		DataDir: filepath.Join(dir, "data"), BinDir: r.server.binDir, Settings: fast, Progress: r.say,
 	})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

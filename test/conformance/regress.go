@@ -167,17 +167,28 @@ func (r *runner) keepRegress(name, work string, output []byte) error {
 	return err
 }
 
-var regressLine = regexp.MustCompile(`(?m)^(?:test|    ) (\S+) +\.\.\. (ok|FAILED|failed \(ignored\)) `)
+var (
+	regressLine = regexp.MustCompile(`(?m)^(?:test|    ) (\S+) +\.\.\. (ok|FAILED|failed \(ignored\)) `)
+
+	// regressTAPLine is what PostgreSQL 16 and later say instead.
+	regressTAPLine = regexp.MustCompile(`(?m)^(ok|not ok) \d+ +[-+] (\S+) `)
+)
 
 // readRegress reads pg_regress's list of tests. Those behind one that hung are missing.
 func readRegress(group, output string) outcomes {
 	run := outcomes{}
-	for _, match := range regressLine.FindAllStringSubmatch(output, -1) {
+	note := func(name, word string) {
 		o := failed
-		if match[2] == "ok" {
+		if word == "ok" {
 			o = passed
 		}
-		run[test{group, match[1]}] = o
+		run[test{group, name}] = o
+	}
+	for _, match := range regressLine.FindAllStringSubmatch(output, -1) {
+		note(match[1], match[2])
+	}
+	for _, match := range regressTAPLine.FindAllStringSubmatch(output, -1) {
+		note(match[2], match[1])
 	}
 	return run
 }

@@ -26,7 +26,7 @@ func (r *runner) getRegressSource(ctx context.Context, binDir string) (*regressS
 	if err != nil {
 		return nil, err
 	}
-	tree, dir := r.options.postgresqlSource, ""
+	tree, dir := r.server.source, ""
 	if tree == "" {
 		if tree, dir, err = r.downloadSource(ctx, version); err != nil {
 			return nil, err

@@ -19,4 +19,8 @@
 // For an hour:
 //
 //	go test ./test/differential -run TestSeeds -timeout 0 -differential.for=1h -differential.from=1000000
+//
+// With the PostgreSQL of a folder of programs instead of the system's:
+//
+//	BILLPROXY_PG_BIN=/usr/lib/postgresql/17/bin go test ./test/differential
 package differential
