@@ -24,7 +24,6 @@ var settings = []setting{
 	{"backslash_quote", []string{"on", "safe_encoding"}},
 	{"default_transaction_isolation", []string{"serializable", "repeatable read", "read committed"}},
 	{"default_transaction_read_only", []string{"on", "off"}},
-	{"default_transaction_deferrable", []string{"on", "off"}},
 	{"statement_timeout", []string{"0", "61s", "2min"}},
 	{"idle_in_transaction_session_timeout", []string{"0", "1h"}},
 	{"work_mem", []string{"1MB", "8MB"}},
@@ -132,7 +131,7 @@ func (g *generator) reset() statement {
 
 var characteristics = []string{
 	"isolation level serializable", "isolation level read committed", "read only", "read write",
-	"isolation level repeatable read, read only", "isolation level serializable, read only, deferrable",
+	"isolation level repeatable read, read only", "isolation level serializable, read only",
 }
 
 // role makes a statement that makes the client somebody else.
