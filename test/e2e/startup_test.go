@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -71,6 +72,11 @@ func TestProtocolVersions(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	p := startProxy(t, shared.cluster, nil)
+	keyBytes := keyBytesOf32(t, d)
+	newest, told32 := 3<<16, `"NewestMinorProtocol":196608,"UnrecognizedOptions":[]`
+	if keyBytes == 32 {
+		newest, told32 = 3<<16|2, ""
+	}
 	for _, test := range []struct {
 		name       string
 		version    uint32
@@ -79,11 +85,11 @@ func TestProtocolVersions(t *testing.T) {
 		keyBytes   int
 	}{
 		{"3.0", 3 << 16, nil, "", 4},
-		{"3.2", 3<<16 | 2, nil, "", 32},
-		{"3.9", 3<<16 | 9, nil, `"NewestMinorProtocol":196610,"UnrecognizedOptions":[]`, 32},
+		{"3.2", 3<<16 | 2, nil, told32, keyBytes},
+		{"3.9", 3<<16 | 9, nil, fmt.Sprintf(`"NewestMinorProtocol":%d,"UnrecognizedOptions":[]`, newest), keyBytes},
 		{"option", 3 << 16, []string{"_pq_.x", "1"}, `"NewestMinorProtocol":196608,"UnrecognizedOptions":["_pq_.x"]`, 4},
-		{"3.2 and option", 3<<16 | 2, []string{"_pq_.y", "1"}, `"NewestMinorProtocol":196610,"UnrecognizedOptions":["_pq_.y"]`, 32},
-		{"3.9 and option", 3<<16 | 9, []string{"_pq_.z", "1"}, `"NewestMinorProtocol":196610,"UnrecognizedOptions":["_pq_.z"]`, 32},
+		{"3.2 and option", 3<<16 | 2, []string{"_pq_.y", "1"}, fmt.Sprintf(`"NewestMinorProtocol":%d,"UnrecognizedOptions":["_pq_.y"]`, newest), keyBytes},
+		{"3.9 and option", 3<<16 | 9, []string{"_pq_.z", "1"}, fmt.Sprintf(`"NewestMinorProtocol":%d,"UnrecognizedOptions":["_pq_.z"]`, newest), keyBytes},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			client := dialWire(t, "tcp", p.address)
