@@ -74,6 +74,7 @@ func (s *Server) Affect(e *Effects) {
 	if s.pool.config.Mode == ModeSession {
 		return
 	}
+	s.numbers.discarded = s.numbers.discarded || e.State&StateSequences != 0
 	if e.Draws || e.Asks {
 		s.drawNumbers(e)
 	}
@@ -122,7 +123,7 @@ func (s *Server) inspect() bool {
 	case s.pins&StateLongStatement != 0: // a query would take the statement away
 		return false
 	}
-	if s.suspected&StateSequences != 0 {
+	if s.numbers.discarded {
 		s.numbers = numbers{}
 	}
 	s.pins |= s.suspected & (StateHiddenSettings | StateLibraries | StateSeed | StateOther)

@@ -646,7 +646,7 @@ func (s *Server) parameterStatus(body []byte) verdict {
 	s.parameters.set(string(name), string(value))
 	head, client := s.replies.head(), s.recipient()
 	switch {
-	case s.discarded, head != nil && head.mode == swallow && head.purpose != purposeRollback && head.purpose != purposeRestore:
+	case s.discarded && s.pool.parameters.value(string(name)) == string(value), head != nil && head.mode == swallow && head.purpose != purposeRollback && head.purpose != purposeRestore:
 		return verdictDrop
 	case s.state == stateIdle && s.settings == nil:
 		s.pool.parameters.set(string(name), string(value))

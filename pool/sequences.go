@@ -23,6 +23,8 @@ type numbers struct {
 	named   bool   // with a statement that names nextval
 	unasked bool   // and has not asked for them since
 
+	discarded bool // by the client, if what it has sent succeeds
+
 	keptUntil time.Duration // against clients that wait
 }
 
@@ -39,6 +41,7 @@ func (n *numbers) lend(client Client) {
 // drawNumbers acts on a statement that may draw numbers, or ask for those drawn last.
 func (s *Server) drawNumbers(e *Effects) {
 	n := &s.numbers
+	n.discarded = n.discarded && !e.Draws
 	if e.AsksByName {
 		s.pool.asksForNumbers = true
 		s.waiter.asksForNumbers = true

@@ -37,8 +37,8 @@ type Statement struct {
 	// cursor: it is neither remembered nor compared.
 	Momentary bool
 
-	// Plain: it has no constants, whatever its text looks like, and PostgreSQL takes it in
-	// a failed transaction, where it answers no question.
+	// Plain: no setting decides how it is read, whatever its text looks like, and PostgreSQL
+	// may take it where it answers no question.
 	Plain bool
 
 	// Effects is what running it may do to the session, if Class says that it has

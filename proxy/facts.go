@@ -21,8 +21,25 @@ func (c statementClass) isTransaction() bool {
 	return c == classBegin || c == classCommit || c == classRollback
 }
 
-// isPlain reports whether a statement of that class has no constants.
-func (c statementClass) isPlain() bool { return c.isTransaction() || c == classEmpty }
+// isPlain reports whether a statement has no constants that PostgreSQL reads at once, nor
+// names that it looks up: some of them it takes in a failed transaction, and others in
+// front of the first snapshot of one.
+func isPlain(text []byte) bool {
+	l := lexer{text: text}
+	t := l.next()
+	if t&(tokenEnd|tokenSemicolon) != 0 {
+		return true
+	}
+	if t&tokenName == 0 {
+		return false
+	}
+	switch string(l.word[:l.wordBytes]) {
+	case "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "reset", "show", "discard",
+		"deallocate", "close", "fetch", "move", "lock", "listen", "unlisten", "notify", "load", "checkpoint":
+		return true
+	}
+	return false
+}
 
 // statementText is the text of a prepared statement.
 func statementText(statement *pool.Statement) string {
@@ -42,7 +59,7 @@ func (s *session) facts(statement *pool.Statement) uint8 {
 			statement.Class |= factDrops
 		}
 		statement.Momentary = isMomentary(text)
-		statement.Plain = s.statementClass(statement).isPlain()
+		statement.Plain = isPlain(text)
 		statement.Effects = effectsOf(text, encoding, standard)
 	}
 	return statement.Class
@@ -96,7 +113,7 @@ func (s *session) reading(definition []byte) *pool.Settings {
 		return nil
 	}
 	text, _, _ := pgwire.CString(definition)
-	if classify(text, s.encoding(), nil).isPlain() {
+	if isPlain(text) {
 		return nil
 	}
 	return reading

@@ -522,7 +522,7 @@ func (s *session) describe(name []byte, statement *pool.Statement) {
 		return
 	}
 	var description []byte
-	if class := s.statementClass(statement); class.isPlain() || class == classDeallocate {
+	if class := s.statementClass(statement); class.isTransaction() || class == classEmpty || class == classDeallocate {
 		description = describeNothing
 	}
 	if !s.server.DescribeFailed(statement, told, description) {

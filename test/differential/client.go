@@ -2,6 +2,7 @@ package differential
 
 import (
 	"fmt"
+	"regexp"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -73,7 +74,7 @@ func (g *generator) login() script.Step {
 func (g *generator) several() string {
 	var texts []string
 	for range 2 + g.random.IntN(2) {
-		texts = append(texts, g.statement().inline())
+		texts = append(texts, g.companion().inline())
 	}
 	return joinStatements(texts)
 }
@@ -111,10 +112,23 @@ func (g *generator) pipeline() []pgproto3.FrontendMessage {
 func (g *generator) group() []pgproto3.FrontendMessage {
 	var messages []pgproto3.FrontendMessage
 	for range 2 + g.random.IntN(3) {
-		messages = append(messages, g.extended(g.statement())...)
+		messages = append(messages, g.extended(g.companion())...)
 	}
 	return append(messages, &pgproto3.Sync{})
 }
+
+// companion is a statement that may have others behind it in its query or group. What
+// was set at login is given back by RESET at the end of that, so it is none of those.
+func (g *generator) companion() statement {
+	for {
+		s := g.statement()
+		if !g.started || !resets.MatchString(s.sql) {
+			return s
+		}
+	}
+}
+
+var resets = regexp.MustCompile(`^(reset|discard all)|hidden_reset|default$|time zone local`)
 
 // portal uses a portal with a limit, which lives as long as its transaction.
 func (g *generator) portal() []pgproto3.FrontendMessage {
