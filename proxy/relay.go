@@ -21,7 +21,7 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 		return s.drop(b, size)
 	}
 	if server.BetweenGroups() && messageType != pgwire.CopyData && messageType != pgwire.CopyDone && messageType != pgwire.CopyFail {
-		if s.statements.unsettled() || server.Unconfirmed() || s.discarding || s.changes.resetNow || server.Contended() && server.TxStatus() == pgwire.TxIdle {
+		if s.statements.unsettled() || server.Unconfirmed() || s.discarding || s.changes.resetsNow() || server.Contended() && server.TxStatus() == pgwire.TxIdle {
 			return 0
 		}
 		if server.Quiet() && server.TxStatus() == pgwire.TxIdle {
@@ -112,7 +112,7 @@ func (s *session) relayPart(b []byte, messageType byte, size int) int {
 	switch messageType {
 	case pgwire.Query:
 		s.affect(anyEffects)
-		s.changes.scanned = nil
+		s.change().scanned = nil
 		s.scan(body)
 		server.Forward(b)
 		server.Expect(pool.ReplyQuery)
@@ -295,7 +295,7 @@ func (s *session) OnServerLost(loss pool.Loss) {
 
 // answerLoss answers the groups that were under way.
 func (s *session) answerLoss(loss pool.Loss) {
-	s.discarding, s.changes = false, sessionChanges{}
+	s.discarding, s.changes = false, nil
 	s.statements.undo(s.pool.Registry(), loss.LowestTag)
 	s.statements.settle(s.pool.Registry())
 	s.statements.long = false

@@ -65,19 +65,19 @@ type session struct {
 	transaction transaction
 
 	// The client's input.
-	scannedBytes  int           // of the unconsumed input, known not to complete a group
-	streamBytes   int           // to come of a message that is sent on, or dropped, in parts
-	streamDropped bool          // whether it is dropped
-	streamQuery   bool          // whether it is a query
-	refusal       *pgwire.Error // the answer to the group at hand
-	skipToSync    bool          // the group at hand has been answered with an error
-	again         []byte        // a group to be run again, before the client's further input
-	runs          int           // how often it has been run
-	alone         bool          // it is not to share a server
-	changes       sessionChanges
-	asks          bool // every Bind of the lease at hand comes with a Describe of its portal
-	discarding    bool // a query under way may drop the prepared statements
-	goodbye       bool // the client has said Terminate behind input that has to wait
+	scannedBytes  int             // of the unconsumed input, known not to complete a group
+	streamBytes   int             // to come of a message that is sent on, or dropped, in parts
+	streamDropped bool            // whether it is dropped
+	streamQuery   bool            // whether it is a query
+	refusal       *pgwire.Error   // the answer to the group at hand
+	skipToSync    bool            // the group at hand has been answered with an error
+	again         []byte          // a group to be run again, before the client's further input
+	runs          int             // how often it has been run
+	alone         bool            // it is not to share a server
+	changes       *sessionChanges // nil: none
+	asks          bool            // every Bind of the lease at hand comes with a Describe of its portal
+	discarding    bool            // a query under way may drop the prepared statements
+	goodbye       bool            // the client has said Terminate behind input that has to wait
 
 	statements statementNames
 

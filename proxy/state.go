@@ -33,10 +33,21 @@ type sessionChanges struct {
 	prepared *pool.Effects
 }
 
+// change returns the changes, to be added to.
+func (s *session) change() *sessionChanges {
+	if s.changes == nil {
+		s.changes = new(sessionChanges)
+	}
+	return s.changes
+}
+
+// resetsNow reports whether a reset is under way.
+func (c *sessionChanges) resetsNow() bool { return c != nil && c.resetNow }
+
 // resetting reports whether the value that the server reports for a setting now is that
 // of a reset. answered is how many groups of the client have been answered.
 func (c *sessionChanges) resetting(name string, answered uint64) bool {
-	return c.resetNow && answered >= c.resetGroup && (c.resets(name) || c.resetsLocally(name))
+	return c.resetsNow() && answered >= c.resetGroup && (c.resets(name) || c.resetsLocally(name))
 }
 
 // resets reports whether a setting may have been reset.
@@ -71,20 +82,22 @@ func (s *session) affect(e *pool.Effects) {
 	}
 	s.server.Affect(e)
 	if s.login != nil && (e.ResetsAll || len(e.Resets)+len(e.LocalResets) > 0) {
-		s.changes.resetsAll = s.changes.resetsAll || e.ResetsAll
-		s.changes.resetNames = append(s.changes.resetNames, e.Resets...)
-		s.changes.localNames = append(s.changes.localNames, e.LocalResets...)
-		if !s.changes.resetNow {
-			s.changes.resetNow, s.changes.resetGroup = true, s.groupsAnswered+uint64(s.server.UnansweredGroups())
+		c := s.change()
+		c.resetsAll = c.resetsAll || e.ResetsAll
+		c.resetNames = append(c.resetNames, e.Resets...)
+		c.localNames = append(c.localNames, e.LocalResets...)
+		if !c.resetNow {
+			c.resetNow, c.resetGroup = true, s.groupsAnswered+uint64(s.server.UnansweredGroups())
 		}
 	}
 	if e.State&pool.StatePrepared != 0 && e.State != pool.StateAny {
-		if s.changes.prepared == nil {
-			s.changes.prepared = &pool.Effects{}
+		c := s.change()
+		if c.prepared == nil {
+			c.prepared = &pool.Effects{}
 		}
-		s.changes.prepared.Add(e)
+		c.prepared.Add(e)
 	}
-	if e.Executes {
+	if e.Executes && s.changes != nil {
 		s.server.Affect(s.changes.prepared)
 	}
 }
@@ -175,20 +188,22 @@ func (s *session) OnInspected(settings *pool.Settings, current bool) {
 	if !current {
 		return
 	}
-	if s.changes.resetNow { // the next group, or lease, begins with those of the login
+	if s.changes.resetsNow() { // the next group, or lease, begins with those of the login
 		s.settings = s.pool.Settings(settings, s.resetSettings(settings)...)
 		s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
 	}
-	s.changes.resetNames, s.changes.resetsAll, s.changes.resetNow = s.changes.resetNames[:0], false, false
-	s.changes.localNames = nil
-	if s.server.Pins()&pool.StatePrepared == 0 {
-		s.changes.prepared = nil
+	switch {
+	case s.changes == nil:
+	case s.server.Pins()&pool.StatePrepared == 0:
+		s.changes = nil
+	default:
+		*s.changes = sessionChanges{prepared: s.changes.prepared}
 	}
 }
 
 // OnReset implements pool.Client.
 func (s *session) OnReset() {
-	if !s.changes.resetNow {
+	if !s.changes.resetsNow() {
 		return
 	}
 	before := s.settings
@@ -225,31 +240,33 @@ func (s *session) localSettings() (reset []pool.Setting) {
 // restoreResets puts the settings of the login in place of what RESET has set, in the
 // transaction at hand. status is that at the end of the group.
 func (s *session) restoreResets(status pgwire.TxStatus) {
-	if !s.changes.resetNow || !s.server.Quiet() {
+	c := s.changes
+	if !c.resetsNow() || !s.server.Quiet() {
 		return
 	}
 	local := s.localSettings()
-	s.changes.localNames = nil
+	c.localNames = nil
 	if status == pgwire.TxIdle {
 		local = nil
-		if s.pool.Mode() != pool.ModeSession && (s.changes.resetsAll || len(s.changes.resetNames) > 0) {
+		if s.pool.Mode() != pool.ModeSession && (c.resetsAll || len(c.resetNames) > 0) {
 			return // an inspection follows
 		}
 	}
-	s.changes.resetNow = false
+	c.resetNow = false
 	if status != pgwire.TxFailed {
 		s.server.Restore(s.resetSettings(nil), local)
-		s.changes.resetNames, s.changes.resetsAll = s.changes.resetNames[:0], false
+		c.resetNames, c.resetsAll = c.resetNames[:0], false
 	}
 }
 
 // scan looks for settings in a part of a query that is too long to be read at once.
 func (s *session) scan(part []byte) {
-	text := slices.Concat(s.changes.scanned, part)
+	c := s.change()
+	text := slices.Concat(c.scanned, part)
 	r := effectsReader{}
 	r.searchNames(text)
 	s.affect(&r.effects)
-	s.changes.scanned = append([]byte(nil), text[max(0, len(text)-maxScannedBytes):]...)
+	c.scanned = append([]byte(nil), text[max(0, len(text)-maxScannedBytes):]...)
 }
 
 // maxScannedBytes is how long a call of set_config is looked for across two parts.

@@ -432,7 +432,7 @@ func (s *session) alias(e *pool.Effects) {
 
 // mayHavePrepared reports whether the client may have statements that SQL has prepared.
 func (s *session) mayHavePrepared() bool {
-	return s.changes.prepared != nil || s.server.Pins()&pool.StatePrepared != 0
+	return s.changes != nil && s.changes.prepared != nil || s.server.Pins()&pool.StatePrepared != 0
 }
 
 // errPlanChanged is what PostgreSQL says when a prepared statement, of which the
