@@ -8,7 +8,7 @@ TOOLS    := $(BIN)/tools
 # Of one package's tests; all together end within ten minutes on two cores.
 TIMEOUT  := 9m
 
-.PHONY: run test build lint bench conformance conformance-quick fuzz e2e fmt clean help compiler tools
+.PHONY: run test build lint bench storm conformance conformance-quick fuzz e2e fmt clean help compiler tools
 
 run: build ## run everything with a private PostgreSQL and sample data; Ctrl-C stops it
 	@$(BIN)/billproxy dev
@@ -32,6 +32,9 @@ lint: tools ## format, vet, static analysis, layer rules, known vulnerabilities
 
 bench: build ## compare with PgBouncer and Odyssey; takes half an hour, writes docs/benchmarks
 	$(GO) run ./test/bench -out docs/benchmarks $(BENCH)
+
+storm: build ## what a stall or a retry storm does to each of them; half an hour, writes docs/storm
+	$(GO) run ./test/storm -out docs/storm $(STORM)
 
 conformance: build compiler ## other people's tests, directly and through the proxy; takes an hour, writes docs/compatibility.md
 	$(GO) run ./test/conformance $(CONFORMANCE)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,17 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
-)
-
-// The database of the benchmark and the user of every connection.
-const (
-	database = "bench"
-	user     = devpg.Superuser
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // The scale of pgbench's tables: each unit is 100,000 accounts and one branch, which
@@ -39,33 +31,37 @@ const (
 	hotScript     = "\\set aid random(1, 100)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
 )
 
+// limits are what every pooler is told: a client may wait as long as PgBouncer lets it by
+// default.
+var limits = rig.Limits{PoolSize: poolSize, MaxClients: 10_000, QueryWait: 2 * time.Minute}
+
+// poolSize is the server connections every pooler may have.
+const poolSize = 16
+
+// guardPassword is what a billproxy is told to ask for.
+const guardPassword = "bench"
+
 // bench is one run of the benchmark. It belongs to the goroutine of main.
 type bench struct {
 	options *options
 	stderr  io.Writer
-	dir     string
 
-	cluster *devpg.Cluster
-	admin   *pgx.Conn // a direct connection
-	targets []*target
-	guarded *target // a billproxy that asks clients for a password
+	rig     *rig.Rig
+	targets []*rig.Target
+	guarded *rig.Target // a billproxy that asks clients for a password
 
 	results *results
 }
 
 // newBench starts everything. It takes a minute, most of it to fill the tables.
 func newBench(ctx context.Context, o *options, stderr io.Writer) (*bench, error) {
-	dir, err := os.MkdirTemp("", "billproxy-bench-")
+	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.quick, Seconds: o.seconds, Repeat: o.repeat}}
+	var err error
+	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.pgBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{options: o, stderr: stderr, dir: dir, results: &results{Quick: o.quick, Seconds: o.seconds, Repeat: o.repeat}}
-	// PostgreSQL and PgBouncer may be another user than we are.
-	err = os.Chmod(dir, 0o755)
-	if err == nil {
-		err = b.start(ctx)
-	}
-	if err != nil {
+	if err := b.start(ctx); err != nil {
 		b.close(context.WithoutCancel(ctx))
 		return nil, err
 	}
@@ -73,87 +69,55 @@ func newBench(ctx context.Context, o *options, stderr io.Writer) (*bench, error)
 }
 
 func (b *bench) start(ctx context.Context) error {
-	// First, so that every child inherits it.
-	if err := raiseFileLimit(); err != nil {
-		return err
-	}
-	if err := b.startServer(ctx); err != nil {
+	if err := b.fillTables(ctx); err != nil {
 		return err
 	}
 	if err := b.findTargets(ctx); err != nil {
 		return err
 	}
 	for _, t := range b.targets {
-		if err := t.start(ctx, b.dir); err != nil {
+		if err := t.Start(ctx, b.rig.Dir); err != nil {
 			return err
 		}
-		b.results.Targets = append(b.results.Targets, targetFacts{t.name, t.version})
+		b.results.Targets = append(b.results.Targets, page.Program{Name: t.Name, Version: t.Version})
 	}
-	if err := b.guarded.start(ctx, b.dir); err != nil {
+	if err := b.guarded.Start(ctx, b.rig.Dir); err != nil {
 		return err
 	}
 	var err error
-	b.results.Machine, err = readMachine(ctx, b.admin, b.options.date)
+	b.results.Machine, err = rig.ReadMachine(ctx, b.rig.Admin, b.options.date)
 	return err
 }
 
-func (b *bench) startServer(ctx context.Context) error {
-	var err error
-	b.cluster, err = devpg.Start(ctx, devpg.Config{
-		DataDir:  filepath.Join(b.dir, "data"),
-		BinDir:   cmp.Or(b.options.pgBin, os.Getenv("BILLPROXY_PG_BIN")),
-		Settings: map[string]string{"max_connections": "500"},
-		Progress: func(message string) { b.say("%s", message) },
-	})
-	if err != nil {
-		return err
-	}
-	admin, err := pgx.Connect(ctx, b.cluster.URL(user, "postgres"))
-	if err != nil {
-		return err
-	}
-	_, err = admin.Exec(ctx, "CREATE DATABASE "+database)
-	if err = errors.Join(err, admin.Close(ctx)); err != nil {
-		return err
-	}
+func (b *bench) fillTables(ctx context.Context) error {
 	b.say("filling pgbench's tables, scale %d", scale)
-	cmd := exec.CommandContext(ctx, filepath.Join(b.cluster.BinDir(), "pgbench"), "-i", "-q", "-s", strconv.Itoa(scale),
-		"-h", "127.0.0.1", "-p", strconv.Itoa(b.cluster.Port()), "-U", user, database)
-	cmd.Env = childEnvironment(nil)
+	cmd := exec.CommandContext(ctx, filepath.Join(b.rig.Cluster.BinDir(), "pgbench"), "-i", "-q", "-s", strconv.Itoa(scale),
+		"-h", "127.0.0.1", "-p", strconv.Itoa(b.rig.Cluster.Port()), "-U", rig.User, rig.Database)
+	cmd.Env = rig.ChildEnvironment(nil)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("fill pgbench's tables: %w: %s", err, output)
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, hotScriptFile), []byte(hotScript), 0o644); err != nil {
-		return err
-	}
-	b.admin, err = pgx.Connect(ctx, b.cluster.URL(user, database))
-	return err
+	return os.WriteFile(filepath.Join(b.rig.Dir, hotScriptFile), []byte(hotScript), 0o644)
 }
 
 // findTargets makes a target of every pooler that is installed; the report has a
 // sentence about each that is not.
 func (b *bench) findTargets(ctx context.Context) error {
-	s := site{dir: b.dir, serverPort: b.cluster.Port()}
-	if owner, err := os.Stat(b.cluster.DataDir()); err != nil {
-		return err
-	} else if stat, ok := owner.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
-		s.serverUID = &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
-	}
-	var version string
-	if err := b.admin.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
+	direct, err := b.rig.NewDirect(ctx)
+	if err != nil {
 		return err
 	}
-	b.targets = append(b.targets, newDirect(s, "PostgreSQL "+version))
+	b.targets = append(b.targets, direct)
 	peers := []struct {
 		name, path string
-		make       func(context.Context, site, string) (*target, error)
+		make       func(context.Context, string, rig.Limits) (*rig.Target, error)
 	}{
-		{namePgBouncer, b.options.pgbouncer, newPgBouncer},
-		{nameOdyssey, b.options.odyssey, newOdyssey},
+		{rig.PgBouncer, b.options.pgbouncer, b.rig.NewPgBouncer},
+		{rig.Odyssey, b.options.odyssey, b.rig.NewOdyssey},
 	}
 	for _, peer := range peers {
-		t, err := peer.make(ctx, s, peer.path)
-		if errors.Is(err, errMissing) {
+		t, err := peer.make(ctx, peer.path, limits)
+		if errors.Is(err, rig.ErrMissing) {
 			b.say("%s %v: left out", peer.name, err)
 			b.results.Missing = append(b.results.Missing, peer.name)
 			continue
@@ -163,61 +127,48 @@ func (b *bench) findTargets(ctx context.Context) error {
 		}
 		b.targets = append(b.targets, t)
 	}
-	t, err := newBillproxy(ctx, s, b.options.billproxy)
+	t, err := b.rig.NewBillproxy(ctx, b.options.billproxy, limits)
 	if err != nil {
 		return err
 	}
-	if b.guarded, err = newGuarded(ctx, s, t); err != nil {
+	if b.guarded, err = b.newGuarded(ctx, t, guardPassword); err != nil {
 		return err
 	}
 	b.targets = append(b.targets, t)
 	if strings.TrimSpace(b.options.yardstick) != "" {
-		if t, err = newYardstick(ctx, s, b.options.yardstick); err != nil {
+		if t, err = b.rig.NewYardstick(ctx, b.options.yardstick); err != nil {
 			return err
 		}
 		b.targets = append(b.targets, t)
 	}
 	for _, t := range b.targets {
-		b.say("%s: %s", t.name, t.version)
+		b.say("%s: %s", t.Name, t.Version)
 	}
 	return nil
 }
 
-// raiseFileLimit makes room for the idle clients' sockets, here and in our children.
-func raiseFileLimit() error {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("read the limit of open files: %w", err)
+// newGuarded is the same program on a port of its own, and asks for a password unless
+// that is empty.
+func (b *bench) newGuarded(ctx context.Context, billproxy *rig.Target, password string, env ...string) (*rig.Target, error) {
+	t, err := billproxy.Another(ctx, env...)
+	if err != nil || password == "" {
+		return t, err
 	}
-	limit.Cur = limit.Max
-	// Set even if nothing changes: otherwise children get back the lower limit that we
-	// were started with.
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("raise the limit of open files to %d: %w", limit.Max, err)
-	}
-	return nil
+	t.Password = password
+	users := filepath.Join(b.rig.Dir, t.Program.Name+"-users.txt")
+	t.Program.Env = append(t.Program.Env, "BILLPROXY_AUTH_FILE="+users)
+	return t, os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", rig.User, password), 0o600)
 }
 
 // close ends every process and removes every file.
 func (b *bench) close(ctx context.Context) {
 	for _, t := range b.targets {
-		t.stop()
+		t.Stop()
 	}
 	if b.guarded != nil {
-		b.guarded.stop()
+		b.guarded.Stop()
 	}
-	if b.admin != nil {
-		_ = b.admin.Close(ctx) // the server ends next
-	}
-	if b.cluster != nil {
-		b.cluster.Stop(ctx)
-		if err := os.RemoveAll(b.cluster.DataDir()); err != nil {
-			b.say("%v", err)
-		}
-	}
-	if err := os.RemoveAll(b.dir); err != nil {
-		b.say("%v", err)
-	}
+	b.rig.Close(ctx)
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }
@@ -226,7 +177,7 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"
 func (b *bench) run(ctx context.Context) error {
 	did := false
 	var names []string
-	for i, c := range contests(b.targets, b.guarded, b.dir, b.options.quick) {
+	for i, c := range contests(b.targets, b.guarded, b.rig.Dir, b.options.quick) {
 		name := c.entrants[0].work
 		names = append(names, name)
 		if !b.options.only.MatchString(name) {
@@ -273,7 +224,7 @@ func (b *bench) runContest(ctx context.Context, c contest, number int) error {
 			if err != nil {
 				return err
 			}
-			if out[i] = r.Outcome != succeeded; out[i] {
+			if out[i] = r.Outcome != page.Succeeded; out[i] {
 				b.results.Runs = append(b.results.Runs, *r)
 			}
 		}
@@ -289,7 +240,7 @@ func (b *bench) runContest(ctx context.Context, c contest, number int) error {
 			}
 			r.Repetition = repetition + 1
 			b.results.Runs = append(b.results.Runs, *r)
-			out[i] = r.Outcome != succeeded
+			out[i] = r.Outcome != page.Succeeded
 		}
 	}
 	return nil
@@ -310,7 +261,7 @@ func (b *bench) settle(ctx context.Context, writes bool) error {
 	for _, statement := range []string{
 		"VACUUM (ANALYZE) pgbench_accounts, pgbench_tellers, pgbench_branches", "TRUNCATE pgbench_history", "CHECKPOINT",
 	} {
-		if _, err := b.admin.Exec(ctx, statement); err != nil {
+		if _, err := b.rig.Admin.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}

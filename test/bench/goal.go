@@ -2,25 +2,11 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"slices"
+
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
-
-// mark says whether a goal is met.
-type mark string
-
-const (
-	pass    mark = "✅ met"
-	miss    mark = "❌ missed"
-	unknown mark = "not measured"
-)
-
-// goal is a promise about billproxy that a run can check.
-type goal struct {
-	work   string
-	target string
-	judge  func(*results) (measured string, m mark)
-}
 
 // Bounds that are not ratios.
 const (
@@ -29,136 +15,116 @@ const (
 	guessBound     = 1.5
 )
 
-var goals = []goal{
-	tpsGoal("select-only, prepared, 64 clients", 3, workSelect("prepared", 64), namePgBouncer, ""),
-	tpsGoal("select-only, prepared, 64 clients", 1.3, workSelect("prepared", 64), nameDirect, ""),
-	tpsGoal("select-only, prepared, 256 clients", 3, workSelect("prepared", 256), namePgBouncer, ""),
-	tpsGoal("select-only, prepared, 256 clients", 1.3, workSelect("prepared", 256), nameDirect, ""),
-	tpsGoal("select-only, simple, 64 clients", 2.2, workSelect("simple", 64), namePgBouncer, ""),
+var goals = []page.Goal[*results]{
+	tpsGoal("select-only, prepared, 64 clients", 3, workSelect("prepared", 64), rig.PgBouncer, ""),
+	tpsGoal("select-only, prepared, 64 clients", 1.3, workSelect("prepared", 64), rig.Direct, ""),
+	tpsGoal("select-only, prepared, 256 clients", 3, workSelect("prepared", 256), rig.PgBouncer, ""),
+	tpsGoal("select-only, prepared, 256 clients", 1.3, workSelect("prepared", 256), rig.Direct, ""),
+	tpsGoal("select-only, simple, 64 clients", 2.2, workSelect("simple", 64), rig.PgBouncer, ""),
 	fewClientsGoal(1),
 	fewClientsGoal(4),
 	{
-		"CPU of the proxy per transaction, select-only, prepared, 64 clients", "≤ 0.35 × " + namePgBouncer,
-		func(r *results) (string, mark) {
+		Work: "CPU of the proxy per transaction, select-only, prepared, 64 clients", Target: "≤ 0.35 × " + rig.PgBouncer,
+		Judge: func(r *results) (string, page.Mark) {
 			work := workSelect("prepared", 64)
-			return atMost(ratio(r.of(work, nameBillproxy, cpu), r.of(work, namePgBouncer, cpu)), 0.35, times)
+			return page.AtMost(page.Ratio(r.of(work, rig.Billproxy, cpu), r.of(work, rig.PgBouncer, cpu)), 0.35, page.Times)
 		},
 	},
 	{
-		"simple-update, prepared, 64 clients", "completes",
-		func(r *results) (string, mark) {
-			f := r.of(simpleUpdate.work("prepared", 64), nameBillproxy, tps)
+		Work: "simple-update, prepared, 64 clients", Target: "completes",
+		Judge: func(r *results) (string, page.Mark) {
+			f := r.of(simpleUpdate.work("prepared", 64), rig.Billproxy, tps)
 			switch {
-			case f.outcome != succeeded:
-				return string(f.outcome), miss
-			case !f.measured():
-				return "–", unknown
+			case f.Outcome != page.Succeeded:
+				return string(f.Outcome), page.Miss
+			case !f.Measured():
+				return "–", page.Unknown
 			}
-			return count(f.value) + " tps", pass
+			return page.Count(f.Value) + " tps", page.Pass
 		},
 	},
-	tpsGoal("simple-update, prepared, 64 clients", 0.9, simpleUpdate.work("prepared", 64), nameDirect, simpleUpdate.direct("prepared", 64)),
-	tpsGoal("TPC-B, prepared, 32 clients", 1.1, tpcB.work("prepared", 32), namePgBouncer, ""),
-	tpsGoal("TPC-B, extended, 32 clients", 1.1, tpcB.work("extended", 32), namePgBouncer, ""),
-	tpsGoal("connection per transaction", 1, workConnect, namePgBouncer, ""),
+	tpsGoal("simple-update, prepared, 64 clients", 0.9, simpleUpdate.work("prepared", 64), rig.Direct, simpleUpdate.direct("prepared", 64)),
+	tpsGoal("TPC-B, prepared, 32 clients", 1.1, tpcB.work("prepared", 32), rig.PgBouncer, ""),
+	tpsGoal("TPC-B, extended, 32 clients", 1.1, tpcB.work("extended", 32), rig.PgBouncer, ""),
+	tpsGoal("connection per transaction", 1, workConnect, rig.PgBouncer, ""),
 	{
-		"memory per idle client", fmt.Sprintf("≤ %.1f KB", idleBoundBytes/1000.0),
-		func(r *results) (string, mark) {
-			f := r.idle(nameBillproxy, func(m idleMeasurement) float64 { return m.perClient() })
-			return atMost(f, idleBoundBytes, func(v float64) string { return count(v) + " bytes" })
-		},
-	},
-	{
-		"p99 of fast reads beside a slow query per 8 clients", fmt.Sprintf("≤ %.0f × alone", slowBound),
-		func(r *results) (string, mark) {
-			f := ratio(r.of(workFastSlow, nameBillproxy, p99), r.of(workFast, nameBillproxy, p99))
-			return atMost(f, slowBound, times)
+		Work: "memory per idle client", Target: fmt.Sprintf("≤ %.1f KB", idleBoundBytes/1000.0),
+		Judge: func(r *results) (string, page.Mark) {
+			f := r.idle(rig.Billproxy, func(m idleMeasurement) float64 { return m.perClient() })
+			return page.AtMost(f, idleBoundBytes, func(v float64) string { return page.Count(v) + " bytes" })
 		},
 	},
 	{
-		fmt.Sprintf("p99 of reads of 16 clients beside %s failing logins per second", count(failingLogins)), fmt.Sprintf("≤ %g × without", guessBound),
-		func(r *results) (string, mark) {
-			f := ratio(r.of(workGuesses, nameBillproxy, p99), r.of(workQuiet, nameBillproxy, p99))
-			return atMost(f, guessBound, times)
+		Work: "p99 of fast reads beside a slow query per 8 clients", Target: fmt.Sprintf("≤ %.0f × alone", slowBound),
+		Judge: func(r *results) (string, page.Mark) {
+			f := page.Ratio(r.of(workFastSlow, rig.Billproxy, p99), r.of(workFast, rig.Billproxy, p99))
+			return page.AtMost(f, slowBound, page.Times)
 		},
 	},
-	{"schema changes, clients that were not told the columns", "no error", judgeUntold},
-	{"schema changes, clients that were told the columns", "PostgreSQL's errors only", judgeTold},
+	{
+		Work: fmt.Sprintf("p99 of reads of 16 clients beside %s failing logins per second", page.Count(failingLogins)), Target: fmt.Sprintf("≤ %g × without", guessBound),
+		Judge: func(r *results) (string, page.Mark) {
+			f := page.Ratio(r.of(workGuesses, rig.Billproxy, p99), r.of(workQuiet, rig.Billproxy, p99))
+			return page.AtMost(f, guessBound, page.Times)
+		},
+	},
+	{Work: "schema changes, clients that were not told the columns", Target: "no error", Judge: judgeUntold},
+	{Work: "schema changes, clients that were told the columns", Target: "PostgreSQL's errors only", Judge: judgeTold},
 }
 
 // yardstickGoal is the private one.
-var yardstickGoal = tpsGoal("select-only, prepared, 64 clients", 0.9, workSelect("prepared", 64), nameYardstick, "")
+var yardstickGoal = tpsGoal("select-only, prepared, 64 clients", 0.9, workSelect("prepared", 64), rig.Yardstick, "")
 
 // tpsGoal compares throughput with another target, on the same work unless another is
 // named.
-func tpsGoal(title string, bound float64, work, against, againstWork string) goal {
+func tpsGoal(title string, bound float64, work, against, againstWork string) page.Goal[*results] {
 	name := against
 	if againstWork == "" {
 		againstWork = work
 	} else {
 		name = fmt.Sprintf("%s, %d clients", against, poolSize)
 	}
-	return goal{title, fmt.Sprintf("≥ %g × %s", bound, name), func(r *results) (string, mark) {
-		return judgeRatio(r.of(work, nameBillproxy, tps), r.of(againstWork, against, tps), against, bound)
+	return page.Goal[*results]{Work: title, Target: fmt.Sprintf("≥ %g × %s", bound, name), Judge: func(r *results) (string, page.Mark) {
+		return judgeRatio(r.of(work, rig.Billproxy, tps), r.of(againstWork, against, tps), against, bound)
 	}}
 }
 
 // judgeRatio is met also where only the other one fails.
-func judgeRatio(ours, theirs figure, against string, bound float64) (string, mark) {
-	if ours.measured() && theirs.outcome != succeeded {
-		return against + " " + string(theirs.outcome), pass
+func judgeRatio(ours, theirs page.Figure, against string, bound float64) (string, page.Mark) {
+	if ours.Measured() && theirs.Outcome != page.Succeeded {
+		return against + " " + string(theirs.Outcome), page.Pass
 	}
-	return atLeast(ratio(ours, theirs), bound)
+	return page.AtLeast(page.Ratio(ours, theirs), bound, page.Times)
 }
 
 // fewClientsGoal takes the protocol in which billproxy does worst.
-func fewClientsGoal(clients int) goal {
+func fewClientsGoal(clients int) page.Goal[*results] {
 	title := fmt.Sprintf("select-only, %d clients, worst of the three protocols", clients)
 	if clients == 1 {
 		title = "select-only, 1 client, worst of the three protocols"
 	}
-	return goal{title, "≥ 1.1 × " + namePgBouncer, func(r *results) (string, mark) {
-		worst := absent
+	return page.Goal[*results]{Work: title, Target: "≥ 1.1 × " + rig.PgBouncer, Judge: func(r *results) (string, page.Mark) {
+		worst := page.Absent
 		for _, protocol := range protocols {
 			work := workSelect(protocol, clients)
-			f := ratio(r.of(work, nameBillproxy, tps), r.of(work, namePgBouncer, tps))
-			if f.outcome != succeeded {
+			f := page.Ratio(r.of(work, rig.Billproxy, tps), r.of(work, rig.PgBouncer, tps))
+			if f.Outcome != page.Succeeded {
 				worst = f
 				break
 			}
-			if !worst.measured() || f.value < worst.value {
+			if !worst.Measured() || f.Value < worst.Value {
 				worst = f
 			}
 		}
-		return atLeast(worst, 1.1)
+		return page.AtLeast(worst, 1.1, page.Times)
 	}}
 }
 
-func atLeast(f figure, bound float64) (string, mark) {
-	return judge(f, times, func(v float64) bool { return v >= bound })
-}
-
-func atMost(f figure, bound float64, format func(float64) string) (string, mark) {
-	return judge(f, format, func(v float64) bool { return v <= bound })
-}
-
-func judge(f figure, format func(float64) string, met func(float64) bool) (string, mark) {
-	switch {
-	case f.outcome != succeeded:
-		return string(f.outcome), miss
-	case !f.measured() || math.IsInf(f.value, 0):
-		return "–", unknown
-	case met(f.value):
-		return format(f.value), pass
-	}
-	return format(f.value), miss
-}
-
 // judgeUntold wants no error where the client cannot have expected any columns.
-func judgeUntold(r *results) (string, mark) {
+func judgeUntold(r *results) (string, page.Mark) {
 	found, failures := false, 0
 	for _, m := range r.Schema {
-		if m.Target != nameBillproxy || m.KnowsShape {
+		if m.Target != rig.Billproxy || m.KnowsShape {
 			continue
 		}
 		found = true
@@ -168,25 +134,25 @@ func judgeUntold(r *results) (string, mark) {
 	}
 	switch {
 	case !found:
-		return "–", unknown
+		return "–", page.Unknown
 	case failures > 0:
-		return fmt.Sprintf("%d errors", failures), miss
+		return fmt.Sprintf("%d errors", failures), page.Miss
 	}
-	return "none", pass
+	return "none", page.Pass
 }
 
 // judgeTold wants no kind of error that a direct client does not get from the same
 // change.
-func judgeTold(r *results) (string, mark) {
+func judgeTold(r *results) (string, page.Mark) {
 	found := false
 	var foreign []string
 	for _, m := range r.Schema {
-		if m.Target != nameBillproxy || !m.KnowsShape {
+		if m.Target != rig.Billproxy || !m.KnowsShape {
 			continue
 		}
 		found = true
 		for state := range m.Errors {
-			direct := r.schema(m.Change, nameDirect, m.Client)
+			direct := r.schema(m.Change, rig.Direct, m.Client)
 			if (direct == nil || direct.Errors[state] == 0) && !slices.Contains(foreign, state) {
 				foreign = append(foreign, state)
 			}
@@ -195,11 +161,11 @@ func judgeTold(r *results) (string, mark) {
 	slices.Sort(foreign)
 	switch {
 	case !found:
-		return "–", unknown
+		return "–", page.Unknown
 	case foreign != nil:
-		return fmt.Sprintf("others too: %v", foreign), miss
+		return fmt.Sprintf("others too: %v", foreign), page.Miss
 	}
-	return "no others", pass
+	return "no others", page.Pass
 }
 
 func (r *results) schema(change, target, client string) *schemaMeasurement {

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // guess is a login by SCRAM-SHA-256 with a wrong password, as far as it has come. A wrong
@@ -19,7 +21,7 @@ type guess struct {
 // guessHello is what a guess begins with: it need not wait to be asked for SCRAM.
 var guessHello = func() []byte {
 	const first = "n,,n=,r=bench"
-	return appendPassword(appendStartup(nil, user, database), "SCRAM-SHA-256\x00\x00\x00\x00"+string(rune(len(first)))+first)
+	return appendPassword(appendStartup(nil, rig.User, rig.Database), "SCRAM-SHA-256\x00\x00\x00\x00"+string(rune(len(first)))+first)
 }()
 
 // take reads what the server says. What the guess says to that is appended to reply. done

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 const (
@@ -33,12 +35,12 @@ type guesser struct {
 // startGuessers begins perSecond logins with a wrong password every second, whatever
 // becomes of those before: nobody waits for an answer to guess again. stop ends those under
 // way and returns how many began per second, and what went wrong.
-func (b *bench) startGuessers(ctx context.Context, t *target, perSecond int) (stop func() (rate float64, err error)) {
+func (b *bench) startGuessers(ctx context.Context, t *rig.Target, perSecond int) (stop func() (rate float64, err error)) {
 	if perSecond == 0 {
 		return func() (float64, error) { return 0, nil }
 	}
 	g := &guesser{
-		to:      syscall.SockaddrInet4{Port: t.port, Addr: [4]byte{127, 0, 0, 1}},
+		to:      syscall.SockaddrInet4{Port: t.Port, Addr: [4]byte{127, 0, 0, 1}},
 		guesses: map[int32]*guess{}, in: make([]byte, guessBytes),
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // Guesses keep coming though none is answered.
@@ -34,7 +36,7 @@ func TestGuessersListen(t *testing.T) {
 	}
 }
 
-func listenForGuesses(t *testing.T) (accept func() net.Conn, to *target) {
+func listenForGuesses(t *testing.T) (accept func() net.Conn, to *rig.Target) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,5 +50,5 @@ func listenForGuesses(t *testing.T) (accept func() net.Conn, to *target) {
 		}
 		t.Cleanup(func() { conn.Close() })
 		return conn
-	}, &target{port: listener.Addr().(*net.TCPAddr).Port}
+	}, &rig.Target{Port: listener.Addr().(*net.TCPAddr).Port}
 }

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 const (
@@ -38,9 +41,9 @@ func (b *bench) runIdle(ctx context.Context) error {
 	if uint64(count)+spareFiles > limit.Cur {
 		return fmt.Errorf("%s: the limit of open files is %d: expected at least %d (ulimit -n)", workIdle, limit.Cur, count+spareFiles)
 	}
-	var poolers []*target
+	var poolers []*rig.Target
 	for _, t := range b.targets {
-		if t.isPooler() && !t.readsOnly {
+		if t.IsPooler() && !t.ReadsOnly {
 			poolers = append(poolers, t)
 		}
 	}
@@ -61,23 +64,23 @@ func (b *bench) runIdle(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) measureIdle(ctx context.Context, t *target, count int) (*idleMeasurement, error) {
-	if err := t.restart(ctx, b.dir); err != nil {
+func (b *bench) measureIdle(ctx context.Context, t *rig.Target, count int) (*idleMeasurement, error) {
+	if err := t.Restart(ctx, b.rig.Dir); err != nil {
 		return nil, err
 	}
-	m := &idleMeasurement{Target: t.name, Clients: count}
-	conns, err := logInMany(t.address(), idleWarmUp)
+	m := &idleMeasurement{Target: t.Name, Clients: count}
+	conns, err := logInMany(t.Address(), idleWarmUp)
 	closeAll(conns)
 	if err == nil {
-		if m.BeforeBytes, err = t.residentBytes(); err != nil {
+		if m.BeforeBytes, err = t.ResidentBytes(); err != nil {
 			return nil, err
 		}
-		conns, err = logInMany(t.address(), count)
+		conns, err = logInMany(t.Address(), count)
 		defer closeAll(conns)
 	}
 	if err != nil {
-		m.Outcome, m.Note = fails, err.Error()
-		b.say("%-22s %-10s %s: %s", workIdle, t.name, m.Outcome, m.Note)
+		m.Outcome, m.Note = page.Fails, err.Error()
+		b.say("%-22s %-10s %s: %s", workIdle, t.Name, m.Outcome, m.Note)
 		return m, b.recover(ctx, t)
 	}
 	select {
@@ -85,10 +88,10 @@ func (b *bench) measureIdle(ctx context.Context, t *target, count int) (*idleMea
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if m.AfterBytes, err = t.residentBytes(); err != nil {
+	if m.AfterBytes, err = t.ResidentBytes(); err != nil {
 		return nil, err
 	}
-	b.say("%-22s %-10s %d clients, %.0f bytes each", workIdle, t.name, count, m.perClient())
+	b.say("%-22s %-10s %d clients, %.0f bytes each", workIdle, t.Name, count, m.perClient())
 	return m, nil
 }
 

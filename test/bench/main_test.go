@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 func TestParseOptions(t *testing.T) {
@@ -29,12 +31,12 @@ func TestParseOptions(t *testing.T) {
 
 func TestContests(t *testing.T) {
 	t.Parallel()
-	direct, proxy := &target{name: nameDirect}, &target{name: nameBillproxy, program: command{path: "x"}}
-	reader := &target{name: nameYardstick, program: command{path: "y"}, readsOnly: true}
+	direct, proxy := &rig.Target{Name: rig.Direct}, &rig.Target{Name: rig.Billproxy, Program: rig.Command{Path: "x"}}
+	reader := &rig.Target{Name: rig.Yardstick, Program: rig.Command{Path: "y"}, ReadsOnly: true}
 	var works []string
-	for _, c := range contests([]*target{direct, proxy, reader}, proxy, "scripts", false) {
+	for _, c := range contests([]*rig.Target{direct, proxy, reader}, proxy, "scripts", false) {
 		for _, e := range c.entrants {
-			if name := e.work + " " + e.target.name; slices.Contains(works, name) {
+			if name := e.work + " " + e.target.Name; slices.Contains(works, name) {
 				t.Errorf("%s twice", name)
 			} else {
 				works = append(works, name)
@@ -42,7 +44,7 @@ func TestContests(t *testing.T) {
 			if e.load.sampling <= 0 || e.load.clients < 1 || len(e.load.script) == 0 {
 				t.Errorf("%s: %+v", e.work, e.load)
 			}
-			if e.target.readsOnly && (c.writes || e.load.connect) {
+			if e.target.ReadsOnly && (c.writes || e.load.connect) {
 				t.Errorf("%s for a target that only reads", e.work)
 			}
 		}

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // hangGrace is how long pgbench may take beyond its time before it is said to hang: it
@@ -23,18 +26,9 @@ const hangGrace = 15 * time.Second
 // threads is pgbench's -j.
 const threads = 2
 
-// outcome says in the report what came of a run; empty is success.
-type outcome string
-
-const (
-	succeeded outcome = ""
-	hangs     outcome = "hangs"
-	fails     outcome = "fails"
-)
-
 // pgbenchResult is what one run of pgbench reports.
 type pgbenchResult struct {
-	outcome      outcome
+	outcome      page.Outcome
 	note         string // why it failed
 	transactions int
 	tps          float64
@@ -44,8 +38,8 @@ type pgbenchResult struct {
 
 // pgbench runs one load for the given seconds. A run that ends badly is a result; an
 // error is a machine's.
-func (b *bench) pgbench(ctx context.Context, t *target, l load, seconds int) (*pgbenchResult, error) {
-	logs, err := os.MkdirTemp(b.dir, "log-")
+func (b *bench) pgbench(ctx context.Context, t *rig.Target, l load, seconds int) (*pgbenchResult, error) {
+	logs, err := os.MkdirTemp(b.rig.Dir, "log-")
 	if err != nil {
 		return nil, err
 	}
@@ -53,17 +47,17 @@ func (b *bench) pgbench(ctx context.Context, t *target, l load, seconds int) (*p
 	limit := time.Duration(seconds)*time.Second + hangGrace
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errHangs)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(b.cluster.BinDir(), "pgbench"), pgbenchArguments(t.port, l, seconds)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(b.rig.Cluster.BinDir(), "pgbench"), pgbenchArguments(t.Port, l, seconds)...)
 	cmd.Dir = logs
-	cmd.Env = childEnvironment([]string{"PGSSLMODE=" + t.sslMode(), "PGGSSENCMODE=disable", "PGPASSWORD=" + t.password})
+	cmd.Env = rig.ChildEnvironment([]string{"PGSSLMODE=" + t.SSLMode(), "PGGSSENCMODE=disable", "PGPASSWORD=" + t.Password})
 	var output, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	endWithParent(cmd.SysProcAttr)
+	rig.EndWithParent(cmd.SysProcAttr)
 	err = cmd.Run()
 	switch {
 	case errors.Is(context.Cause(ctx), errHangs):
-		return &pgbenchResult{outcome: hangs, note: fmt.Sprintf("did not end within %v", limit)}, nil
+		return &pgbenchResult{outcome: page.Hangs, note: fmt.Sprintf("did not end within %v", limit)}, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
@@ -73,7 +67,7 @@ func (b *bench) pgbench(ctx context.Context, t *target, l load, seconds int) (*p
 	if err != nil {
 		transactions, _ := parseTransactions(output.String())
 		return &pgbenchResult{
-			outcome: fails, note: firstComplaint(complaints.String()),
+			outcome: page.Fails, note: firstComplaint(complaints.String()),
 			transactions: transactions, complaints: complaints.String(),
 		}, nil
 	}
@@ -90,13 +84,13 @@ var errHangs = errors.New("pgbench hangs")
 func pgbenchArguments(port int, l load, seconds int) []string {
 	args := []string{
 		"-n", "-M", l.protocol, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(min(threads, l.clients)),
-		"-T", strconv.Itoa(seconds), "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-U", user,
+		"-T", strconv.Itoa(seconds), "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-U", rig.User,
 		"--log", "--sampling-rate", strconv.FormatFloat(l.sampling, 'g', -1, 64),
 	}
 	if l.connect {
 		args = append(args, "-C")
 	}
-	return append(append(args, l.script...), database)
+	return append(append(args, l.script...), rig.Database)
 }
 
 var (

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/billproxy/billproxy/test/page"
 )
 
 const pgbenchOutput = `pgbench (17.11 (Debian 17.11-0+deb13u1))
@@ -68,15 +70,15 @@ pgbench: error: Run was aborted; the above results are incomplete.
 
 func TestPgbenchErrors(t *testing.T) {
 	t.Parallel()
-	got := pgbenchErrors(&pgbenchResult{outcome: fails, complaints: abortedOutput})
+	got := pgbenchErrors(&pgbenchResult{outcome: page.Fails, complaints: abortedOutput})
 	want := map[string]int{"0A000": 2, "server conn crashed?": 1, "no answer": 1}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got := pgbenchErrors(&pgbenchResult{outcome: hangs}); got["hangs"] != schemaPgbenchClients {
+	if got := pgbenchErrors(&pgbenchResult{outcome: page.Hangs}); got["hangs"] != schemaPgbenchClients {
 		t.Errorf("of a run that hangs: %v", got)
 	}
-	if got := pgbenchErrors(&pgbenchResult{outcome: fails, note: "no connection"}); got["no connection"] != 1 {
+	if got := pgbenchErrors(&pgbenchResult{outcome: page.Fails, note: "no connection"}); got["no connection"] != 1 {
 		t.Errorf("of a run that never began: %v", got)
 	}
 	if got := pgbenchErrors(&pgbenchResult{}); len(got) != 0 {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // sample is the results of a run with the given targets, in which billproxy reaches
@@ -15,12 +17,12 @@ import (
 func sample(factor float64, names ...string) *results {
 	r := &results{
 		Seconds: 5, Repeat: 3,
-		Machine: machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"},
+		Machine: rig.Machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"},
 	}
 	for _, name := range names {
-		r.Targets = append(r.Targets, targetFacts{name, name + " 1.0"})
+		r.Targets = append(r.Targets, page.Program{Name: name, Version: name + " 1.0"})
 		speed := 1.0
-		if name == nameBillproxy {
+		if name == rig.Billproxy {
 			speed = factor
 		}
 		var works []string
@@ -33,7 +35,7 @@ func sample(factor float64, names ...string) *results {
 		for _, script := range []writeWork{simpleUpdate, tpcB} {
 			for _, w := range writers {
 				works = append(works, script.work(w.protocol, w.clients))
-				if name == nameDirect {
+				if name == rig.Direct {
 					works = append(works, script.direct(w.protocol, w.clients))
 				}
 			}
@@ -71,7 +73,7 @@ func TestSecuredTable(t *testing.T) {
 	for i, s := range securities[:3] {
 		r.Runs = append(r.Runs, measurement{Work: workSecuredReads, Target: s.name, Repetition: 1, TPS: 1000 / float64(1+i), P99: 2, CPU: 3})
 	}
-	r.Runs = append(r.Runs, measurement{Work: workSecuredConnect, Target: securities[0].name, Repetition: 1, Outcome: fails})
+	r.Runs = append(r.Runs, measurement{Work: workSecuredConnect, Target: securities[0].name, Repetition: 1, Outcome: page.Fails})
 	text := securedTable(r)
 	for _, row := range []string{
 		"| neither TLS nor passwords | 1,000 | 1.00× | 2.00 | 3.0 | fails |",
@@ -86,10 +88,10 @@ func TestSecuredTable(t *testing.T) {
 	}
 }
 
-func marks(r *results) map[mark]int {
-	counts := make(map[mark]int)
+func marks(r *results) map[page.Mark]int {
+	counts := make(map[page.Mark]int)
 	for _, g := range goals {
-		_, m := g.judge(r)
+		_, m := g.Judge(r)
 		counts[m]++
 	}
 	return counts
@@ -97,7 +99,7 @@ func marks(r *results) map[mark]int {
 
 func TestGoals(t *testing.T) {
 	t.Parallel()
-	all := []string{nameDirect, namePgBouncer, nameBillproxy}
+	all := []string{rig.Direct, rig.PgBouncer, rig.Billproxy}
 	for _, c := range []struct {
 		title                string
 		r                    *results
@@ -106,11 +108,11 @@ func TestGoals(t *testing.T) {
 		{"far ahead", sample(4, all...), len(goals), 0, 0},
 		// What is not a comparison, and bounds of at most 1, are met.
 		{"level", sample(1, all...), 8, len(goals) - 8, 0},
-		{"without PgBouncer", sample(4, nameDirect, nameBillproxy), 9, 0, len(goals) - 9},
+		{"without PgBouncer", sample(4, rig.Direct, rig.Billproxy), 9, 0, len(goals) - 9},
 		{"nothing measured", new(results), 0, 0, len(goals)},
 	} {
 		got := marks(c.r)
-		if got[pass] != c.met || got[miss] != c.missed || got[unknown] != c.missing {
+		if got[page.Pass] != c.met || got[page.Miss] != c.missed || got[page.Unknown] != c.missing {
 			t.Errorf("%s: %v, want %d met, %d missed, %d not measured", c.title, got, c.met, c.missed, c.missing)
 		}
 	}
@@ -118,30 +120,30 @@ func TestGoals(t *testing.T) {
 
 func TestGoalsOfFailures(t *testing.T) {
 	t.Parallel()
-	fail := func(target string) map[mark]int {
-		r := sample(4, nameDirect, namePgBouncer, nameBillproxy)
+	fail := func(target string) map[page.Mark]int {
+		r := sample(4, rig.Direct, rig.PgBouncer, rig.Billproxy)
 		for i := range r.Runs {
 			if r.Runs[i].Target == target && r.Runs[i].Work == tpcB.work("prepared", 32) {
-				r.Runs[i].Outcome = hangs
+				r.Runs[i].Outcome = page.Hangs
 			}
 		}
 		return marks(r)
 	}
-	if got := fail(namePgBouncer); got[pass] != len(goals) {
+	if got := fail(rig.PgBouncer); got[page.Pass] != len(goals) {
 		t.Errorf("PgBouncer hangs: %v", got)
 	}
-	if got := fail(nameBillproxy); got[pass] != len(goals)-1 || got[miss] != 1 {
+	if got := fail(rig.Billproxy); got[page.Pass] != len(goals)-1 || got[page.Miss] != 1 {
 		t.Errorf("billproxy hangs: %v", got)
 	}
-	r := sample(4, nameDirect, namePgBouncer, nameBillproxy)
-	at := slices.IndexFunc(r.Schema, func(m schemaMeasurement) bool { return m.Target == nameBillproxy && m.Client == schemaPgbench })
+	r := sample(4, rig.Direct, rig.PgBouncer, rig.Billproxy)
+	at := slices.IndexFunc(r.Schema, func(m schemaMeasurement) bool { return m.Target == rig.Billproxy && m.Client == schemaPgbench })
 	r.Schema[at].Errors = map[string]int{"0A000": 1}
-	if got := marks(r); got[miss] != 1 {
+	if got := marks(r); got[page.Miss] != 1 {
 		t.Errorf("an error for a client that was told nothing: %v", got)
 	}
-	at = slices.IndexFunc(r.Schema, func(m schemaMeasurement) bool { return m.Target == nameBillproxy && m.KnowsShape })
+	at = slices.IndexFunc(r.Schema, func(m schemaMeasurement) bool { return m.Target == rig.Billproxy && m.KnowsShape })
 	r.Schema[at].Errors = map[string]int{"26000": 1}
-	if got := marks(r); got[miss] != 2 {
+	if got := marks(r); got[page.Miss] != 2 {
 		t.Errorf("an error PostgreSQL does not give: %v", got)
 	}
 }
@@ -153,62 +155,37 @@ func TestOf(t *testing.T) {
 		{Work: "w", Target: "a", TPS: 1},
 		{Work: "w", Target: "a", TPS: 2},
 		{Work: "w", Target: "b", TPS: 3},
-		{Work: "w", Target: "b", Outcome: fails},
+		{Work: "w", Target: "b", Outcome: page.Fails},
 	}}
-	if got := r.of("w", "a", tps); got.value != 2 {
+	if got := r.of("w", "a", tps); got.Value != 2 {
 		t.Errorf("got %v", got)
 	}
-	if got := r.of("w", "b", tps); got.outcome != fails {
+	if got := r.of("w", "b", tps); got.Outcome != page.Fails {
 		t.Errorf("one failure of two: %v", got)
 	}
-	if got := r.of("w", "c", tps); got.measured() || got.outcome != succeeded {
+	if got := r.of("w", "c", tps); got.Measured() || got.Outcome != page.Succeeded {
 		t.Errorf("of nothing: %v", got)
-	}
-	if got := ratio(figure{value: 6}, figure{value: 2}); got.value != 3 {
-		t.Errorf("ratio %v", got)
-	}
-	if got := ratio(figure{value: 6}, figure{math.NaN(), hangs}); got.measured() || got.outcome != succeeded {
-		t.Errorf("ratio to what hangs: %v", got)
-	}
-}
-
-func TestInsertReport(t *testing.T) {
-	t.Parallel()
-	page := "# Title\n\n" + beginMark + "\nold\n" + endMark + "\n\nmore\n"
-	got, err := insertReport(page, "new\n")
-	if want := "# Title\n\n" + beginMark + "\nnew\n" + endMark + "\n\nmore\n"; err != nil || got != want {
-		t.Errorf("got %q, %v, want %q", got, err, want)
-	}
-	if again, err := insertReport(got, "new\n"); err != nil || again != got {
-		t.Errorf("a second time: %q, %v", again, err)
-	}
-	if got, err := insertReport("", "new\n"); err != nil || got != beginMark+"\nnew\n"+endMark+"\n" {
-		t.Errorf("into an empty page: %q, %v", got, err)
-	}
-	for _, page := range []string{"# Title\n", beginMark, endMark + beginMark} {
-		if _, err := insertReport(page, ""); err == nil {
-			t.Errorf("%q: no error", page)
-		}
 	}
 }
 
 func TestWriteFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	page := "before\n" + beginMark + "\n" + endMark + "\nafter\n"
-	if err := os.WriteFile(filepath.Join(dir, readmeFile), []byte(page), 0o644); err != nil {
+	readme := filepath.Join(dir, "README.md")
+	before := "before\n<!-- written by make bench: begin -->\n<!-- written by make bench: end -->\nafter\n"
+	if err := os.WriteFile(readme, []byte(before), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r := sample(4, nameDirect, namePgBouncer, nameBillproxy, nameYardstick)
+	r := sample(4, rig.Direct, rig.PgBouncer, rig.Billproxy, rig.Yardstick)
 	if err := writeFolder(dir, r.public()); err != nil {
 		t.Fatal(err)
 	}
-	written, err := os.ReadFile(filepath.Join(dir, readmeFile))
+	written, err := os.ReadFile(readme)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, part := range []string{
-		"before\n", "\nafter\n", "| prepared, 64 | 10,000 | 10,000 | 40,000 | 4.00× | 4.00× |", string(pass), "![pgbench -S, prepared: throughput](tps-prepared.svg)",
+		"before\n", "\nafter\n", "| prepared, 64 | 10,000 | 10,000 | 40,000 | 4.00× | 4.00× |", string(page.Pass), "![pgbench -S, prepared: throughput](tps-prepared.svg)",
 		"median of 3 runs of 5 s", "| PgBouncer | 9,000 | 10.0 | 19.9 | 1,100 |",
 	} {
 		if !strings.Contains(string(written), part) {
@@ -228,7 +205,7 @@ func TestWriteFolder(t *testing.T) {
 	}
 	for _, entry := range entries {
 		content, err := os.ReadFile(filepath.Join(dir, entry.Name()))
-		if err != nil || strings.Contains(string(content), nameYardstick) {
+		if err != nil || strings.Contains(string(content), rig.Yardstick) {
 			t.Errorf("%s: %v, or it tells of the yardstick", entry.Name(), err)
 		}
 	}
@@ -236,8 +213,8 @@ func TestWriteFolder(t *testing.T) {
 
 func TestReportOfPart(t *testing.T) {
 	t.Parallel()
-	r := &results{Targets: []targetFacts{{nameDirect, "PostgreSQL 17"}, {nameBillproxy, "billproxy 1"}}, Runs: []measurement{
-		{Work: workConnect, Target: nameDirect, TPS: 1234.5, P99: 2}, {Work: workConnect, Target: nameBillproxy, Outcome: fails, Note: "it ended"},
+	r := &results{Targets: []page.Program{{Name: rig.Direct, Version: "PostgreSQL 17"}, {Name: rig.Billproxy, Version: "billproxy 1"}}, Runs: []measurement{
+		{Work: workConnect, Target: rig.Direct, TPS: 1234.5, P99: 2}, {Work: workConnect, Target: rig.Billproxy, Outcome: page.Fails, Note: "it ended"},
 	}}
 	text := report(r, "")
 	for _, part := range []string{"| 1,234 | fails | fails |", "- connect/simple/16, billproxy: fails (it ended).", "direct: PostgreSQL 17"} {
@@ -254,16 +231,7 @@ func TestReportOfPart(t *testing.T) {
 
 func TestResultsAreJSON(t *testing.T) {
 	t.Parallel()
-	if _, err := json.Marshal(sample(2, nameDirect)); err != nil {
+	if _, err := json.Marshal(sample(2, rig.Direct)); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestCount(t *testing.T) {
-	t.Parallel()
-	for value, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -45678: "-45,678"} {
-		if got := count(value); got != want {
-			t.Errorf("%v: got %q, want %q", value, got, want)
-		}
 	}
 }

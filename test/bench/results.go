@@ -1,64 +1,54 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-)
 
-// resultsFile keeps every single measurement beside the report.
-const resultsFile = "results.json"
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
+)
 
 // results is everything a run found out: the report is a function of it.
 type results struct {
-	Machine machine             `json:"machine"`
+	Machine rig.Machine         `json:"machine"`
 	Quick   bool                `json:"quick,omitempty"`
 	Seconds int                 `json:"seconds"`
 	Repeat  int                 `json:"repeat"`
-	Targets []targetFacts       `json:"targets"`
+	Targets []page.Program      `json:"targets"`
 	Missing []string            `json:"missing,omitempty"`
 	Runs    []measurement       `json:"runs"`
 	Idle    []idleMeasurement   `json:"idle"`
 	Schema  []schemaMeasurement `json:"schema"`
 }
 
-type targetFacts struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
-}
-
 // measurement is one run of one load on one target.
 type measurement struct {
-	Work       string  `json:"work"`
-	Target     string  `json:"target"`
-	Repetition int     `json:"repetition"` // from 1; 0 is the warm-up, kept if it failed
-	Outcome    outcome `json:"outcome,omitempty"`
-	Note       string  `json:"note,omitempty"`
-	TPS        float64 `json:"tps,omitempty"`
-	P50        float64 `json:"p50_ms,omitempty"` // 0: no sample
-	P99        float64 `json:"p99_ms,omitempty"`
-	CPU        float64 `json:"cpu_us,omitempty"` // of the pooler's process, per transaction
-	RSSBytes   int64   `json:"rss_bytes,omitempty"`
+	Work       string       `json:"work"`
+	Target     string       `json:"target"`
+	Repetition int          `json:"repetition"` // from 1; 0 is the warm-up, kept if it failed
+	Outcome    page.Outcome `json:"outcome,omitempty"`
+	Note       string       `json:"note,omitempty"`
+	TPS        float64      `json:"tps,omitempty"`
+	P50        float64      `json:"p50_ms,omitempty"` // 0: no sample
+	P99        float64      `json:"p99_ms,omitempty"`
+	CPU        float64      `json:"cpu_us,omitempty"` // of the pooler's process, per transaction
+	RSSBytes   int64        `json:"rss_bytes,omitempty"`
 
 	FailingLogins float64 `json:"failing_logins,omitempty"` // per second, beside it
 }
 
 // idleMeasurement is the memory of a pooler before and after clients came to stay.
 type idleMeasurement struct {
-	Target      string  `json:"target"`
-	Repetition  int     `json:"repetition"`
-	Clients     int     `json:"clients"`
-	Outcome     outcome `json:"outcome,omitempty"`
-	Note        string  `json:"note,omitempty"`
-	BeforeBytes int64   `json:"before_bytes"`
-	AfterBytes  int64   `json:"after_bytes"`
+	Target      string       `json:"target"`
+	Repetition  int          `json:"repetition"`
+	Clients     int          `json:"clients"`
+	Outcome     page.Outcome `json:"outcome,omitempty"`
+	Note        string       `json:"note,omitempty"`
+	BeforeBytes int64        `json:"before_bytes"`
+	AfterBytes  int64        `json:"after_bytes"`
 }
 
 func (m *idleMeasurement) perClient() float64 {
@@ -87,16 +77,6 @@ func (m *schemaMeasurement) errorText() string {
 	return strings.Join(parts, ", ")
 }
 
-// figure is a cell of the report: a median, or why there is none.
-type figure struct {
-	value   float64 // NaN: not measured, or Outcome says more
-	outcome outcome
-}
-
-func (f figure) measured() bool { return !math.IsNaN(f.value) }
-
-var absent = figure{value: math.NaN()}
-
 // quantity picks what is looked at in a measurement.
 type quantity func(measurement) float64
 
@@ -109,52 +89,41 @@ func rssBytes(m measurement) float64 { return float64(m.RSSBytes) }
 func failing(m measurement) float64 { return m.FailingLogins }
 
 // of is the median over the repetitions. One failure is the whole answer.
-func (r *results) of(work, target string, q quantity) figure {
+func (r *results) of(work, target string, q quantity) page.Figure {
 	var values []float64
 	for _, m := range r.Runs {
 		if m.Work != work || m.Target != target {
 			continue
 		}
-		if m.Outcome != succeeded {
-			return figure{math.NaN(), m.Outcome}
+		if m.Outcome != page.Succeeded {
+			return page.Figure{Value: math.NaN(), Outcome: m.Outcome}
 		}
 		if value := q(m); value > 0 {
 			values = append(values, value)
 		}
 	}
-	return figure{value: median(values)}
+	return page.Figure{Value: page.Median(values)}
 }
 
 // idle is the median of the bytes per idle client.
-func (r *results) idle(target string, q func(idleMeasurement) float64) figure {
+func (r *results) idle(target string, q func(idleMeasurement) float64) page.Figure {
 	var values []float64
 	for _, m := range r.Idle {
 		if m.Target != target {
 			continue
 		}
-		if m.Outcome != succeeded {
-			return figure{math.NaN(), m.Outcome}
+		if m.Outcome != page.Succeeded {
+			return page.Figure{Value: math.NaN(), Outcome: m.Outcome}
 		}
 		values = append(values, q(m))
 	}
-	return figure{value: median(values)}
-}
-
-// ratio divides two figures; what failed fails the ratio.
-func ratio(over, under figure) figure {
-	switch {
-	case over.outcome != succeeded:
-		return figure{math.NaN(), over.outcome}
-	case !over.measured() || !under.measured() || under.value == 0:
-		return absent
-	}
-	return figure{value: over.value / under.value}
+	return page.Figure{Value: page.Median(values)}
 }
 
 // public is the results without the yardstick.
 func (r *results) public() *results {
 	p := *r
-	p.Targets = without(r.Targets, func(t targetFacts) string { return t.Name })
+	p.Targets = without(r.Targets, func(t page.Program) string { return t.Name })
 	p.Runs = without(r.Runs, func(m measurement) string { return m.Target })
 	p.Idle = without(r.Idle, func(m idleMeasurement) string { return m.Target })
 	p.Schema = without(r.Schema, func(m schemaMeasurement) string { return m.Target })
@@ -162,7 +131,7 @@ func (r *results) public() *results {
 }
 
 func without[T any](all []T, name func(T) string) []T {
-	return slices.DeleteFunc(slices.Clone(all), func(one T) bool { return name(one) == nameYardstick })
+	return slices.DeleteFunc(slices.Clone(all), func(one T) bool { return name(one) == rig.Yardstick })
 }
 
 // widestSpread is the largest distance between repetitions of one measurement of tps,
@@ -171,12 +140,12 @@ func (r *results) widestSpread() (share float64, work, target string) {
 	type cell struct{ work, target string }
 	values := make(map[cell][]float64)
 	for _, m := range r.Runs {
-		if m.Outcome == succeeded {
+		if m.Outcome == page.Succeeded {
 			values[cell{m.Work, m.Target}] = append(values[cell{m.Work, m.Target}], m.TPS)
 		}
 	}
 	for c, repetitions := range values {
-		if s := spread(repetitions); s > share || s == share && s > 0 && c.work+c.target < work+target {
+		if s := page.Spread(repetitions); s > share || s == share && s > 0 && c.work+c.target < work+target {
 			share, work, target = s, c.work, c.target
 		}
 	}
@@ -184,42 +153,13 @@ func (r *results) widestSpread() (share float64, work, target string) {
 }
 
 // writeFolder writes the report, the plots and the measurements.
-func writeFolder(dir string, r *results) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	content, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	files := map[string]string{resultsFile: string(content) + "\n"}
-	page, err := os.ReadFile(filepath.Join(dir, readmeFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	plots := drawPlots(r)
-	if files[readmeFile], err = insertReport(string(page), report(r, plotLinks(plots))); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(dir, readmeFile), err)
-	}
-	for _, p := range plots {
-		files[p.file] = p.svg
-	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+func writeFolder(path string, r *results) error {
+	return folder(path).Write(r, drawPlots(r), func(links string) string { return report(r, links) })
 }
 
-func readResults(dir string) (*results, error) {
-	content, err := os.ReadFile(filepath.Join(dir, resultsFile))
-	if err != nil {
-		return nil, err
-	}
+func readResults(path string) (*results, error) {
 	r := new(results)
-	if err := json.Unmarshal(content, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", resultsFile, err)
-	}
-	return r, nil
+	return r, folder(path).Read(r)
 }
+
+func folder(path string) page.Folder { return page.Folder{Path: path, Maker: "make bench"} }

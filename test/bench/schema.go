@@ -14,6 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 const (
@@ -72,7 +75,7 @@ var schemaPgxModes = []schemaClient{
 func (b *bench) runSchema(ctx context.Context) error {
 	for i, change := range schemaChanges {
 		for j, t := range b.targets {
-			if t.readsOnly {
+			if t.ReadsOnly {
 				continue
 			}
 			if err := b.measureSchema(ctx, t, change, fmt.Sprintf("schema_%d_%d", i, j)); err != nil {
@@ -83,18 +86,18 @@ func (b *bench) runSchema(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) measureSchema(ctx context.Context, t *target, change schemaChange, table string) error {
+func (b *bench) measureSchema(ctx context.Context, t *rig.Target, change schemaChange, table string) error {
 	for _, statement := range []string{
 		"CREATE TABLE " + table + " (id integer PRIMARY KEY, amount integer NOT NULL, note text)",
 		"INSERT INTO " + table + " SELECT i, i, 'row ' || i FROM generate_series(1, " + strconv.Itoa(schemaRows) + ") i",
 		"ANALYZE " + table,
 	} {
-		if _, err := b.admin.Exec(ctx, statement); err != nil {
+		if _, err := b.rig.Admin.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
 	read := "SELECT * FROM " + table + " WHERE id = "
-	script := filepath.Join(b.dir, table+".sql")
+	script := filepath.Join(b.rig.Dir, table+".sql")
 	if err := os.WriteFile(script, fmt.Appendf(nil, "\\set id random(1, %d)\n%s:id;\nUPDATE %s SET amount = amount + 1 WHERE id = :id;\n",
 		schemaRows, read, table), 0o644); err != nil {
 		return err
@@ -128,16 +131,16 @@ func (b *bench) measureSchema(ctx context.Context, t *target, change schemaChang
 			Transactions: int(counts[i].transactions.Load()), Errors: counts[i].errors,
 		})
 	}
-	if result.outcome == hangs || t.isPooler() && t.process.hasExited() {
+	if _, ended := t.Ended(); ended || result.outcome == page.Hangs {
 		return b.recover(ctx, t)
 	}
 	return nil
 }
 
-func (b *bench) addSchema(t *target, change schemaChange, m schemaMeasurement) {
-	m.Target, m.Change = t.name, change.name
+func (b *bench) addSchema(t *rig.Target, change schemaChange, m schemaMeasurement) {
+	m.Target, m.Change = t.Name, change.name
 	b.results.Schema = append(b.results.Schema, m)
-	b.say("%-22s %-10s %s, %s: %d transactions, errors: %s", workSchema, t.name, m.Change, m.Client, m.Transactions, m.errorText())
+	b.say("%-22s %-10s %s, %s: %d transactions, errors: %s", workSchema, t.Name, m.Change, m.Client, m.Transactions, m.errorText())
 }
 
 // changeSchema makes the changes, an interval before each.
@@ -151,7 +154,7 @@ func (b *bench) changeSchema(ctx context.Context, change schemaChange, table str
 			return ctx.Err()
 		}
 		statement := change.statement(table, step)
-		if _, err := b.admin.Exec(ctx, statement); err != nil {
+		if _, err := b.rig.Admin.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
@@ -168,7 +171,7 @@ type clientCount struct {
 }
 
 // repeat is one client: it goes on after errors, on a new connection if it must.
-func (c *clientCount) repeat(ctx context.Context, t *target, mode pgx.QueryExecMode, query string, stopping <-chan struct{}) {
+func (c *clientCount) repeat(ctx context.Context, t *rig.Target, mode pgx.QueryExecMode, query string, stopping <-chan struct{}) {
 	var conn *pgx.Conn
 	defer func() {
 		if conn != nil {
@@ -185,7 +188,7 @@ func (c *clientCount) repeat(ctx context.Context, t *target, mode pgx.QueryExecM
 		}
 		var err error
 		if conn == nil || conn.IsClosed() {
-			if conn, err = pgx.Connect(ctx, t.url()); err != nil {
+			if conn, err = pgx.Connect(ctx, t.URL()); err != nil {
 				c.count(err, true)
 				return
 			}
@@ -243,8 +246,8 @@ var sqlstates = map[string]string{
 // pgbenchErrors counts the clients that ended.
 func pgbenchErrors(result *pgbenchResult) map[string]int {
 	counts := make(map[string]int)
-	if result.outcome == hangs {
-		return map[string]int{string(hangs): schemaPgbenchClients}
+	if result.outcome == page.Hangs {
+		return map[string]int{string(page.Hangs): schemaPgbenchClients}
 	}
 	for _, match := range clientAborted.FindAllStringSubmatch(result.complaints, -1) {
 		state, known := sqlstates[match[1]]
@@ -257,7 +260,7 @@ func pgbenchErrors(result *pgbenchResult) map[string]int {
 		}
 		counts[state]++
 	}
-	if len(counts) == 0 && result.outcome == fails {
+	if len(counts) == 0 && result.outcome == page.Fails {
 		counts[result.note]++
 	}
 	return counts

@@ -17,8 +17,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/billproxy/billproxy/test/page"
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // Names of the work that is done by billproxy alone, with and without encryption and
@@ -46,25 +48,22 @@ var securities = []security{
 	{name: "TLS of both sides, SCRAM of clients", clients: true, servers: true, password: true},
 }
 
-// securedPassword is the user's where one is asked for.
-const securedPassword = "bench"
-
 // runSecured measures what encryption and passwords cost billproxy.
 func (b *bench) runSecured(ctx context.Context) error {
-	certificate, key, err := writeCertificate(b.dir)
+	certificate, key, err := writeCertificate(b.rig.Dir)
 	if err != nil {
 		return err
 	}
 	if err := b.encryptServer(ctx, certificate, key); err != nil {
 		return err
 	}
-	at := slices.IndexFunc(b.targets, func(t *target) bool { return t.name == nameBillproxy })
+	at := slices.IndexFunc(b.targets, func(t *rig.Target) bool { return t.Name == rig.Billproxy })
 	reads := load{protocol: "prepared", clients: 64, sampling: readSampling, script: []string{"-b", "select-only", "-D", "scale=" + strconv.Itoa(readScale)}}
 	connects := load{protocol: "simple", clients: 16, sampling: 1, script: reads.script, connect: true}
 	var all [2]contest
 	defer func() {
 		for _, e := range all[0].entrants {
-			e.target.stop()
+			e.target.Stop()
 		}
 	}()
 	for _, s := range securities {
@@ -72,7 +71,7 @@ func (b *bench) runSecured(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := t.start(ctx, b.dir); err != nil {
+		if err := t.Start(ctx, b.rig.Dir); err != nil {
 			return err
 		}
 		all[0].entrants = append(all[0].entrants, entrant{workSecuredReads, t, reads})
@@ -87,53 +86,46 @@ func (b *bench) runSecured(ctx context.Context) error {
 }
 
 // newSecured is the same program on a port of its own.
-func (b *bench) newSecured(ctx context.Context, billproxy *target, s security, certificate, key string) (*target, error) {
-	t := *billproxy
-	var err error
-	if t.port, err = freePort(ctx); err != nil {
-		return nil, err
-	}
-	t.name, t.program.name = s.name, fmt.Sprintf("billproxy-%d", t.port)
-	env := []string{fmt.Sprintf("BILLPROXY_LISTEN=127.0.0.1:%d", t.port)}
+func (b *bench) newSecured(ctx context.Context, billproxy *rig.Target, s security, certificate, key string) (*rig.Target, error) {
+	var env []string
 	if s.clients {
 		env = append(env, "BILLPROXY_CLIENT_TLS_SSLMODE=require", "BILLPROXY_CLIENT_TLS_CERT_FILE="+certificate, "BILLPROXY_CLIENT_TLS_KEY_FILE="+key)
-		t.encrypted = true
 	}
 	if s.servers {
 		env = append(env, "BILLPROXY_SERVER_TLS_SSLMODE=require")
 	}
+	password := ""
 	if s.password {
-		t.password = securedPassword
-		users := filepath.Join(b.dir, t.program.name+"-users.txt")
-		if err := os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", user, t.password), 0o600); err != nil {
-			return nil, err
-		}
-		env = append(env, "BILLPROXY_AUTH_FILE="+users)
+		password = guardPassword
 	}
-	t.program.env = append(slices.Clone(t.program.env), env...) // the last entry of a name counts
-	return &t, nil
+	t, err := b.newGuarded(ctx, billproxy, password, env...)
+	if err != nil {
+		return nil, err
+	}
+	t.Name, t.Encrypted = s.name, s.clients
+	return t, nil
 }
 
 // encryptServer has PostgreSQL speak TLS with those that ask for it.
 func (b *bench) encryptServer(ctx context.Context, certificate, key string) error {
-	owner, err := os.Stat(b.cluster.DataDir())
+	owner, err := b.rig.ServerCredential()
 	if err != nil {
 		return err
 	}
 	for from, to := range map[string]string{certificate: "server.crt", key: "server.key"} {
 		content, err := os.ReadFile(from)
-		to = filepath.Join(b.cluster.DataDir(), to)
+		to = filepath.Join(b.rig.Cluster.DataDir(), to)
 		if err = errors.Join(err, os.WriteFile(to, content, 0o600)); err != nil {
 			return err
 		}
-		if stat, ok := owner.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
-			if err := os.Chown(to, int(stat.Uid), int(stat.Gid)); err != nil {
+		if owner != nil {
+			if err := os.Chown(to, int(owner.Uid), int(owner.Gid)); err != nil {
 				return err
 			}
 		}
 	}
 	for _, statement := range []string{"ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()"} {
-		if _, err := b.admin.Exec(ctx, statement); err != nil {
+		if _, err := b.rig.Admin.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
@@ -167,19 +159,19 @@ func writeCertificate(dir string) (certificateFile, keyFile string, err error) {
 
 // securedTable compares the ways to run billproxy.
 func securedTable(r *results) string {
-	t := table{columns: []string{"billproxy with", "tps", "÷ without", "p99, ms", "CPU, µs", "connections/s", "÷ without", "CPU, µs"}, left: 1}
+	t := page.Table{Columns: []string{"billproxy with", "tps", "÷ without", "p99, ms", "CPU, µs", "connections/s", "÷ without", "CPU, µs"}, Left: 1}
 	for _, s := range securities {
-		of := func(work string, q quantity) figure { return r.of(work, s.name, q) }
-		without := func(work string) figure { return ratio(of(work, tps), r.of(work, securities[0].name, tps)) }
+		of := func(work string, q quantity) page.Figure { return r.of(work, s.name, q) }
+		without := func(work string) page.Figure { return page.Ratio(of(work, tps), r.of(work, securities[0].name, tps)) }
 		cells := []string{
-			of(workSecuredReads, tps).text(count), without(workSecuredReads).text(times),
-			of(workSecuredReads, p99).text(milliseconds), of(workSecuredReads, cpu).text(decimal),
-			of(workSecuredConnect, tps).text(count), without(workSecuredConnect).text(times), of(workSecuredConnect, cpu).text(decimal),
+			of(workSecuredReads, tps).Text(page.Count), without(workSecuredReads).Text(page.Times),
+			of(workSecuredReads, p99).Text(page.Milliseconds), of(workSecuredReads, cpu).Text(page.Decimal),
+			of(workSecuredConnect, tps).Text(page.Count), without(workSecuredConnect).Text(page.Times), of(workSecuredConnect, cpu).Text(page.Decimal),
 		}
 		if strings.Trim(strings.Join(cells, ""), "–") != "" {
-			t.add(append([]string{s.name}, cells...)...)
+			t.Add(append([]string{s.name}, cells...)...)
 		}
 	}
-	return section("Encryption and passwords", "64 clients of `pgbench -S -M prepared`, and 16 that connect for each transaction. "+
+	return page.Section("Encryption and passwords", "64 clients of `pgbench -S -M prepared`, and 16 that connect for each transaction. "+
 		"CPU is that of the proxy per transaction; clients and PostgreSQL, who encrypt as well, share the machine.", &t)
 }

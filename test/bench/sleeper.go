@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // slowQuery is what a sleeper repeats.
@@ -15,7 +17,7 @@ const slowQuery = "SELECT pg_sleep(0.2)"
 // startSleepers runs slow queries, one behind the other on each of count connections, and
 // returns when every connection has had an answer. stop waits for the queries under way
 // and returns the first error of any.
-func (b *bench) startSleepers(ctx context.Context, t *target, count int) (stop func() error, err error) {
+func (b *bench) startSleepers(ctx context.Context, t *rig.Target, count int) (stop func() error, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var sleepers, started sync.WaitGroup
 	stopping := make(chan struct{})
@@ -45,8 +47,8 @@ func (b *bench) startSleepers(ctx context.Context, t *target, count int) (stop f
 
 var errStopped = errors.New("stopped")
 
-func sleep(ctx context.Context, t *target, stopping <-chan struct{}, answered func()) error {
-	conn, err := pgx.Connect(ctx, t.url())
+func sleep(ctx context.Context, t *rig.Target, stopping <-chan struct{}, answered func()) error {
+	conn, err := pgx.Connect(ctx, t.URL())
 	if err != nil {
 		return err
 	}

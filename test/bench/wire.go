@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // The few messages an idle client needs, so that thousands of them cost the benchmark a
@@ -74,7 +76,7 @@ func logIn(address, query string) (net.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	reader := bufio.NewReaderSize(conn, 1<<10)
-	for _, message := range [][]byte{appendStartup(nil, user, database), appendQuery(nil, query)} {
+	for _, message := range [][]byte{appendStartup(nil, rig.User, rig.Database), appendQuery(nil, query)} {
 		_, err = conn.Write(message)
 		if err == nil {
 			err = readUntilReady(reader)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+
+	"github.com/billproxy/billproxy/test/rig"
 )
 
 // protocols are pgbench's query modes, by its names.
@@ -71,7 +73,7 @@ type load struct {
 // entrant is one load on one target: a cell of the report.
 type entrant struct {
 	work   string
-	target *target
+	target *rig.Target
 	load   load
 }
 
@@ -90,7 +92,7 @@ const failingLogins = 1000
 
 // contests lists the work of pgbench. The folder holds its scripts; guarded is the
 // billproxy that asks for passwords.
-func contests(targets []*target, guarded *target, dir string, quick bool) []contest {
+func contests(targets []*rig.Target, guarded *rig.Target, dir string, quick bool) []contest {
 	clients := selectClients
 	if quick {
 		clients = []int{4, 64}
@@ -120,17 +122,17 @@ func contests(targets []*target, guarded *target, dir string, quick bool) []cont
 }
 
 // contestOf has all targets that can do more than read.
-func contestOf(targets []*target, work string, l load) contest {
+func contestOf(targets []*rig.Target, work string, l load) contest {
 	var c contest
 	for _, t := range targets {
-		if !t.readsOnly {
+		if !t.ReadsOnly {
 			c.entrants = append(c.entrants, entrant{work, t, l})
 		}
 	}
 	return c
 }
 
-func readContest(targets []*target, work string, l load) contest {
+func readContest(targets []*rig.Target, work string, l load) contest {
 	l.sampling = readSampling
 	var c contest
 	for _, t := range targets {
@@ -140,7 +142,7 @@ func readContest(targets []*target, work string, l load) contest {
 }
 
 // fastContest measures fast reads alone and beside one sleeping client for every eight.
-func fastContest(targets []*target, l load) contest {
+func fastContest(targets []*rig.Target, l load) contest {
 	l.sampling = readSampling
 	alone := contestOf(targets, workFast, l)
 	l.sleepers = l.clients / 8
@@ -148,7 +150,7 @@ func fastContest(targets []*target, l load) contest {
 }
 
 // loginContest measures reads alone and beside clients that guess passwords.
-func loginContest(guarded *target, l load) contest {
+func loginContest(guarded *rig.Target, l load) contest {
 	l.sampling = readSampling
 	beside := l
 	beside.guesses = failingLogins
@@ -157,13 +159,13 @@ func loginContest(guarded *target, l load) contest {
 
 // writeContest adds direct connections, as many as a pool has: no pooler can write with
 // more.
-func writeContest(targets []*target, w writeWork, protocol string, clients int) contest {
+func writeContest(targets []*rig.Target, w writeWork, protocol string, clients int) contest {
 	l := load{protocol: protocol, clients: clients, script: []string{"-b", w.script}, sampling: 1}
 	c := contestOf(targets, w.work(protocol, clients), l)
 	c.writes = true
 	l.clients = poolSize
 	for _, t := range targets {
-		if !t.isPooler() {
+		if !t.IsPooler() {
 			c.entrants = append(c.entrants, entrant{w.direct(protocol, clients), t, l})
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"context"
@@ -15,35 +15,40 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 )
 
-// Every pooler gets the same pool, authentication "trust", no TLS, TCP on both sides and
-// no log line per connection; a client may wait two minutes for a server, PgBouncer's
-// default. Everything else is the pooler's default unless a comment says why not.
+// Every pooler gets the same limits, authentication "trust", no TLS, TCP on both sides
+// and no log line per connection. Everything else is the pooler's default unless a
+// comment says why not.
 
-// errMissing reports that a program is not installed.
-var errMissing = errors.New("is not installed")
+// ErrMissing reports that a program is not installed.
+var ErrMissing = errors.New("is not installed")
 
-// site is what the configuration of a pooler depends on.
-type site struct {
-	dir        string // of files; every user may read it
-	serverPort int
-	serverUID  *syscall.Credential // of PostgreSQL's processes; nil: ours
+// Limits are what every pooler is told alike.
+type Limits struct {
+	PoolSize   int           // server connections it may have
+	MaxClients int           // client connections it accepts
+	QueryWait  time.Duration // how long a client may wait for a server; 0 is the pooler's default
 }
 
-func newDirect(s site, version string) *target {
-	return &target{name: nameDirect, version: version, port: s.serverPort}
+// NewDirect makes a target of PostgreSQL itself.
+func (r *Rig) NewDirect(ctx context.Context) (*Target, error) {
+	var version string
+	if err := r.Admin.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
+		return nil, err
+	}
+	return &Target{Name: Direct, Version: "PostgreSQL " + version, Port: r.Cluster.Port()}, nil
 }
 
-// newBillproxy copies the program: a build during the run must not change what is
+// NewBillproxy copies the program: a build during the run must not change what is
 // measured.
-func newBillproxy(ctx context.Context, s site, path string) (*target, error) {
+func (r *Rig) NewBillproxy(ctx context.Context, path string, l Limits) (*Target, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the program of billproxy, which `make build` makes: %w", err)
 	}
-	program := filepath.Join(s.dir, "billproxy")
+	program := filepath.Join(r.Dir, "billproxy")
 	if err := os.WriteFile(program, content, 0o755); err != nil {
 		return nil, err
 	}
@@ -55,41 +60,41 @@ func newBillproxy(ctx context.Context, s site, path string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{name: nameBillproxy, version: version, port: port, program: command{
-		name: "billproxy", path: program, args: []string{"proxy"},
-		env: []string{
-			fmt.Sprintf("BILLPROXY_UPSTREAM_URL=postgres://%s@127.0.0.1:%d/%s?sslmode=disable", user, s.serverPort, database),
-			fmt.Sprintf("BILLPROXY_LISTEN=127.0.0.1:%d", port),
-			"BILLPROXY_ADMIN_LISTEN=127.0.0.1:0",
-			fmt.Sprintf("BILLPROXY_DEFAULT_POOL_SIZE=%d", poolSize),
-			fmt.Sprintf("BILLPROXY_MAX_CLIENT_CONN=%d", maxClients),
-			"BILLPROXY_QUERY_WAIT_TIMEOUT=120s",
-			"BILLPROXY_LOG_LEVEL=warn", // no line per connection, as the other poolers are set
-		},
+	env := []string{
+		fmt.Sprintf("BILLPROXY_UPSTREAM_URL=postgres://%s@127.0.0.1:%d/%s?sslmode=disable", User, r.Cluster.Port(), Database),
+		fmt.Sprintf("BILLPROXY_LISTEN=127.0.0.1:%d", port),
+		"BILLPROXY_ADMIN_LISTEN=127.0.0.1:0",
+		fmt.Sprintf("BILLPROXY_DEFAULT_POOL_SIZE=%d", l.PoolSize),
+		fmt.Sprintf("BILLPROXY_MAX_CLIENT_CONN=%d", l.MaxClients),
+		"BILLPROXY_LOG_LEVEL=warn", // no line per connection, as the other poolers are set
+	}
+	if l.QueryWait > 0 {
+		env = append(env, fmt.Sprintf("BILLPROXY_QUERY_WAIT_TIMEOUT=%v", l.QueryWait))
+	}
+	return &Target{Name: Billproxy, Version: version, Port: port, Program: Command{
+		Name: "billproxy", Path: program, Args: []string{"proxy"}, Env: env,
 	}}, nil
 }
 
-// newGuarded is the same program on a port of its own, and asks for a password.
-func newGuarded(ctx context.Context, s site, billproxy *target) (*target, error) {
-	t := *billproxy
-	t.password = "bench"
-	users := filepath.Join(s.dir, "billproxy-users.txt")
-	if err := os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", user, t.password), 0o600); err != nil {
-		return nil, err
-	}
+// Another is the same program on a port of its own, with more environment variables.
+func (t *Target) Another(ctx context.Context, env ...string) (*Target, error) {
+	another := *t
 	var err error
-	if t.port, err = freePort(ctx); err != nil {
+	if another.Port, err = freePort(ctx); err != nil {
 		return nil, err
 	}
-	t.program.name = "billproxy-guarded"
-	t.program.env = append(slices.Clone(t.program.env), // the last entry of a name counts
-		fmt.Sprintf("BILLPROXY_LISTEN=127.0.0.1:%d", t.port), "BILLPROXY_AUTH_FILE="+users)
-	return &t, nil
+	another.Program.Name = fmt.Sprintf("%s-%d", t.Program.Name, another.Port)
+	another.Program.Env = slices.Concat(t.Program.Env, // the last entry of a name counts
+		[]string{fmt.Sprintf("BILLPROXY_LISTEN=127.0.0.1:%d", another.Port)}, env)
+	another.process = nil
+	return &another, nil
 }
 
 var pgbouncerVersion = regexp.MustCompile(`^PgBouncer (\d+)\.(\d+)`)
 
-func newPgBouncer(ctx context.Context, s site, path string) (*target, error) {
+// NewPgBouncer has PgBouncer 1.21 or newer, the first that prepares statements in
+// transaction mode.
+func (r *Rig) NewPgBouncer(ctx context.Context, path string, l Limits) (*Target, error) {
 	program, version, err := findProgram(ctx, path)
 	if err != nil {
 		return nil, err
@@ -107,11 +112,12 @@ func newPgBouncer(ctx context.Context, s site, path string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	users := filepath.Join(s.dir, "pgbouncer-users.txt")
-	if err := os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", user, ""), 0o644); err != nil {
+	name := fmt.Sprintf("pgbouncer-%d", port)
+	users := filepath.Join(r.Dir, name+"-users.txt")
+	if err := os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", User, ""), 0o644); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(s.dir, "pgbouncer.ini")
+	file := filepath.Join(r.Dir, name+".ini")
 	config := fmt.Sprintf(`[databases]
 %[1]s = host=127.0.0.1 port=%[2]d dbname=%[1]s
 [pgbouncer]
@@ -127,17 +133,25 @@ max_client_conn = %[6]d
 max_prepared_statements = 200
 log_connections = 0
 log_disconnections = 0
-`, database, s.serverPort, port, users, poolSize, maxClients)
+`, Database, r.Cluster.Port(), port, users, l.PoolSize, l.MaxClients)
+	if l.QueryWait > 0 {
+		config += fmt.Sprintf("query_wait_timeout = %g\n", l.QueryWait.Seconds())
+	}
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
 	// PgBouncer refuses to run as root.
-	return &target{name: namePgBouncer, version: version, port: port, program: command{
-		name: "pgbouncer", path: program, args: []string{file}, credential: s.serverUID,
+	credential, err := r.ServerCredential()
+	if err != nil {
+		return nil, err
+	}
+	return &Target{Name: PgBouncer, Version: version, Port: port, Program: Command{
+		Name: name, Path: program, Args: []string{file}, Credential: credential,
 	}}, nil
 }
 
-func newOdyssey(ctx context.Context, s site, path string) (*target, error) {
+// NewOdyssey has Odyssey.
+func (r *Rig) NewOdyssey(ctx context.Context, path string, l Limits) (*Target, error) {
 	program, version, err := findProgram(ctx, path)
 	if err != nil {
 		return nil, err
@@ -146,11 +160,15 @@ func newOdyssey(ctx context.Context, s site, path string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	locks := filepath.Join(s.dir, "odyssey")
+	locks := filepath.Join(r.Dir, "odyssey")
 	if err := os.Mkdir(locks, 0o755); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(s.dir, "odyssey.conf")
+	file := filepath.Join(r.Dir, "odyssey.conf")
+	timeout := ""
+	if l.QueryWait > 0 {
+		timeout = fmt.Sprintf("\t\tpool_timeout %d\n", l.QueryWait.Milliseconds())
+	}
 	// Its workers are threads: one for each core. Without pool_discard it cleans as
 	// little between two transactions as PgBouncer does, and is faster.
 	config := fmt.Sprintf(`daemonize no
@@ -178,32 +196,31 @@ database default {
 		storage "server"
 		pool "transaction"
 		pool_size %[5]d
-		pool_timeout 120000
-		pool_discard no
+%[7]s		pool_discard no
 		pool_reserve_prepared_statement yes
 		client_fwd_error yes
 		client_max %[6]d
 	}
 }
-`, runtime.NumCPU(), locks, port, s.serverPort, poolSize, maxClients)
+`, runtime.NumCPU(), locks, port, r.Cluster.Port(), l.PoolSize, l.MaxClients, timeout)
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	return &target{name: nameOdyssey, version: version, port: port, program: command{
-		name: "odyssey", path: program, args: []string{file},
+	return &Target{Name: Odyssey, Version: version, Port: port, Program: Command{
+		Name: "odyssey", Path: program, Args: []string{file},
 	}}, nil
 }
 
-// newYardstick runs a command of the user's, which only has to know what
+// NewYardstick runs a command of the user's, which only has to know what
 // `pgbench -S` does.
-func newYardstick(ctx context.Context, s site, commandLine string) (*target, error) {
+func (r *Rig) NewYardstick(ctx context.Context, commandLine string) (*Target, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
 	words := strings.Fields(strings.NewReplacer(
 		"{port}", strconv.Itoa(port),
-		"{server}", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.serverPort)),
+		"{server}", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.Cluster.Port())),
 	).Replace(commandLine))
 	program, err := exec.LookPath(words[0])
 	if err != nil {
@@ -212,15 +229,15 @@ func newYardstick(ctx context.Context, s site, commandLine string) (*target, err
 	if program, err = filepath.Abs(program); err != nil {
 		return nil, err
 	}
-	return &target{name: nameYardstick, port: port, readsOnly: true, program: command{
-		name: "yardstick", path: program, args: words[1:],
+	return &Target{Name: Yardstick, Port: port, ReadsOnly: true, Program: Command{
+		Name: "yardstick", Path: program, Args: words[1:],
 	}}, nil
 }
 
 // findProgram looks a pooler up and asks it for its version.
 func findProgram(ctx context.Context, path string) (program, version string, err error) {
 	if program, err = exec.LookPath(path); err != nil {
-		return "", "", errMissing
+		return "", "", ErrMissing
 	}
 	if program, err = filepath.Abs(program); err != nil {
 		return "", "", err

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"context"
@@ -11,19 +11,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// machine is what a reader must know to compare figures; nothing in it names the
+// Machine is what a reader must know to compare figures; nothing in it names the
 // machine.
-type machine struct {
+type Machine struct {
 	Date        string    `json:"date"`
 	Cores       int       `json:"cores"`
 	Processor   string    `json:"processor"`
 	MemoryBytes int64     `json:"memory_bytes"`
 	Kernel      string    `json:"kernel"`
 	Go          string    `json:"go"`
-	Settings    []setting `json:"settings"` // of PostgreSQL
+	Settings    []Setting `json:"settings"` // of PostgreSQL
 }
 
-type setting struct {
+// Setting is a parameter of PostgreSQL.
+type Setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
@@ -36,8 +37,9 @@ var reportedSettings = []string{
 // kernelVersion is the number in a release such as "6.12.41+deb13-amd64".
 var kernelVersion = regexp.MustCompile(`^\d+\.\d+`)
 
-func readMachine(ctx context.Context, admin *pgx.Conn, date string) (machine, error) {
-	m := machine{Date: date, Cores: runtime.NumCPU(), Go: runtime.Version()}
+// ReadMachine looks at the machine and at PostgreSQL's settings.
+func ReadMachine(ctx context.Context, admin *pgx.Conn, date string) (Machine, error) {
+	m := Machine{Date: date, Cores: runtime.NumCPU(), Go: runtime.Version()}
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
 		return m, err
@@ -60,7 +62,7 @@ func readMachine(ctx context.Context, admin *pgx.Conn, date string) (machine, er
 		if err := admin.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value); err != nil {
 			return m, fmt.Errorf("read the setting %s: %w", name, err)
 		}
-		m.Settings = append(m.Settings, setting{name, value})
+		m.Settings = append(m.Settings, Setting{name, value})
 	}
 	return m, nil
 }

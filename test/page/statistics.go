@@ -1,13 +1,13 @@
-package main
+package page
 
 import (
 	"math"
 	"slices"
 )
 
-// median is the middle of the values, the mean of the two middle ones if their count
+// Median is the middle of the values, the mean of the two middle ones if their count
 // is even, NaN if there are none.
-func median(values []float64) float64 {
+func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
 	}
@@ -19,9 +19,9 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// percentile is the smallest of the sorted values that at least that share of them
+// Percentile is the smallest of the sorted values that at least that share of them
 // (0 to 1) does not exceed, NaN if there are none.
-func percentile(sorted []float64, share float64) float64 {
+func Percentile(sorted []float64, share float64) float64 {
 	if len(sorted) == 0 {
 		return math.NaN()
 	}
@@ -29,11 +29,11 @@ func percentile(sorted []float64, share float64) float64 {
 	return sorted[max(rank, 1)-1]
 }
 
-// spread is how far the values lie apart, as a share of their median; 0 if there are
+// Spread is how far the values lie apart, as a share of their median; 0 if there are
 // fewer than two.
-func spread(values []float64) float64 {
+func Spread(values []float64) float64 {
 	if len(values) < 2 {
 		return 0
 	}
-	return (slices.Max(values) - slices.Min(values)) / median(values)
+	return (slices.Max(values) - slices.Min(values)) / Median(values)
 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 // gone by then.
 const stopGrace = 3 * time.Second
 
-// command says which program to run and how.
-type command struct {
-	name       string // for messages and the name of the log
-	path       string
-	args       []string
-	env        []string            // besides the environment every child gets
-	credential *syscall.Credential // nil: the user we are
+// Command says which program to run and how.
+type Command struct {
+	Name       string // for messages and the name of the log
+	Path       string
+	Args       []string
+	Env        []string            // besides the environment every child gets
+	Credential *syscall.Credential // nil: the user we are
 }
 
 // process is a program that runs until it is stopped.
@@ -34,23 +34,23 @@ type process struct {
 
 // startProcess starts the program with its output in a log in dir. It must be called
 // by the goroutine of main.
-func startProcess(ctx context.Context, dir string, c command) (*process, error) {
-	p := &process{name: c.name, log: filepath.Join(dir, c.name+".log"), done: make(chan struct{})}
+func startProcess(ctx context.Context, dir string, c Command) (*process, error) {
+	p := &process{name: c.Name, log: filepath.Join(dir, c.Name+".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...)
+	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.Path, c.Args...)
 	p.cmd.Dir = dir
-	p.cmd.Env = childEnvironment(c.env)
+	p.cmd.Env = ChildEnvironment(c.Env)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// A session of its own, out of reach of the terminal's Ctrl-C: it ends after its
 	// clients.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: c.credential}
-	endWithParent(p.cmd.SysProcAttr)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: c.Credential}
+	EndWithParent(p.cmd.SysProcAttr)
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", c.name, err)
+		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
 	go func() {
 		_ = p.cmd.Wait() // the log tells why
@@ -59,8 +59,8 @@ func startProcess(ctx context.Context, dir string, c command) (*process, error) 
 	return p, nil
 }
 
-// childEnvironment is ours without what would change the programs' behaviour.
-func childEnvironment(more []string) []string {
+// ChildEnvironment is ours without what would change the programs' behaviour.
+func ChildEnvironment(more []string) []string {
 	env := []string{}
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// serviceTime is how long PostgreSQL works on an operation. It sleeps, so that capacity
+// is a number of servers and not what clients and poolers leave of the processor.
+const serviceTime = 8 * time.Millisecond
+
+// The statements of an operation. The gated one lets as many work at a time as a pool has
+// servers, for clients that come without a pooler: the others wait inside PostgreSQL. The
+// tag is sqlcommenter's form.
+// See https://google.github.io/sqlcommenter/spec/
+const (
+	plainStatement = "SELECT storm.charge($1)"
+	gatedStatement = "SELECT storm.gated_charge($1)"
+	criticalTag    = " /*priority='critical'*/"
+)
+
+// The sequence counts what was begun, also what is rolled back. No table is logged, so
+// that no operation waits for the disk.
+const ledgerSchema = `
+CREATE SCHEMA storm;
+CREATE UNLOGGED SEQUENCE storm.begun;
+CREATE UNLOGGED TABLE storm.execution (id bigint, operation bigint, began timestamptz);
+CREATE UNLOGGED TABLE storm.answer (execution bigint);
+CREATE UNLOGGED TABLE storm.abandonment (operation bigint, at timestamptz);
+CREATE FUNCTION storm.charge(operation bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	execution bigint := nextval('storm.begun');
+BEGIN
+	INSERT INTO storm.execution VALUES (execution, operation, clock_timestamp());
+	PERFORM pg_sleep(%[1]g);
+	RETURN execution;
+END $$;
+CREATE FUNCTION storm.gated_charge(operation bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(operation %% %[2]d);
+	RETURN storm.charge(operation);
+END $$;
+`
+
+// ledger is what PostgreSQL knows of the operations.
+type ledger struct{ conn *pgx.Conn }
+
+// account is what a run has cost PostgreSQL.
+type account struct {
+	Begun    int64 `json:"begun"`    // executions, also those that were cut off
+	Ended    int64 `json:"ended"`    // executions that were committed
+	Unique   int64 `json:"unique"`   // operations that were executed at least once
+	ForGone  int64 `json:"for_gone"` // executions that began when their client had gone
+	Sessions int64 `json:"sessions"` // of clients and poolers
+}
+
+// newLedger makes the tables and functions.
+func newLedger(ctx context.Context, conn *pgx.Conn, gates int) (*ledger, error) {
+	_, err := conn.Exec(ctx, fmt.Sprintf(ledgerSchema, serviceTime.Seconds(), gates))
+	return &ledger{conn}, err
+}
+
+// reset ends what an earlier target has left on the server and forgets it.
+func (l *ledger) reset(ctx context.Context) error {
+	for _, statement := range []string{
+		`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`,
+		"TRUNCATE storm.execution, storm.answer, storm.abandonment",
+		"ALTER SEQUENCE storm.begun RESTART",
+		"SELECT pg_stat_reset()",
+	} {
+		if _, err := l.conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+// begun is how many executions have begun.
+func (l *ledger) begun(ctx context.Context) (n int64, err error) {
+	err = l.conn.QueryRow(ctx, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM storm.begun").Scan(&n)
+	return n, err
+}
+
+// settle compares what clients saw with what was executed until the end of the run. The
+// target has been stopped.
+func (l *ledger) settle(ctx context.Context, log *runLog) (*account, error) {
+	answers := pgx.CopyFromSlice(len(log.answers), func(i int) ([]any, error) { return []any{log.answers[i]}, nil })
+	if _, err := l.conn.CopyFrom(ctx, pgx.Identifier{"storm", "answer"}, []string{"execution"}, answers); err != nil {
+		return nil, fmt.Errorf("write down the answers: %w", err)
+	}
+	abandoned := pgx.CopyFromSlice(len(log.abandoned), func(i int) ([]any, error) {
+		a := log.abandoned[i]
+		return []any{a.operation, log.start.Add(a.at)}, nil
+	})
+	if _, err := l.conn.CopyFrom(ctx, pgx.Identifier{"storm", "abandonment"}, []string{"operation", "at"}, abandoned); err != nil {
+		return nil, fmt.Errorf("write down what was abandoned: %w", err)
+	}
+	a := new(account)
+	// An execution whose answer arrived was for somebody. Any other is for nobody if it
+	// began after an attempt at its operation had been abandoned.
+	err := l.conn.QueryRow(ctx, `
+		SELECT count(*), count(DISTINCT e.operation), count(*) FILTER (WHERE a.execution IS NULL AND g.since < e.began)
+		FROM storm.execution e
+		LEFT JOIN storm.answer a ON a.execution = e.id
+		LEFT JOIN (SELECT operation, min(at) AS since FROM storm.abandonment GROUP BY operation) g ON g.operation = e.operation
+		WHERE e.began < $1`, log.start.Add(log.end)).Scan(&a.Ended, &a.Unique, &a.ForGone)
+	if err != nil {
+		return nil, fmt.Errorf("count the executions: %w", err)
+	}
+	err = l.conn.QueryRow(ctx, "SELECT sessions FROM pg_stat_database WHERE datname = current_database()").Scan(&a.Sessions)
+	return a, err
+}
