@@ -10,7 +10,7 @@ import (
 
 // listen runs a server that lets everybody in. For each request, serve says what it
 // answers; nothing closes the connection.
-func listen(t *testing.T, serve func(request int) string) (port int) {
+func listen(t testing.TB, serve func(request int) string) (port int) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -154,4 +154,22 @@ func TestGeneratorLosesPatience(t *testing.T) {
 	if !slices.Equal(got, []outcome{answered, answered, failed}) || log.errors[errorTimeout] != 1 || len(log.abandoned) != 1 {
 		t.Errorf("outcomes %v, errors %v, %d abandoned", got, log.errors, len(log.abandoned))
 	}
+}
+
+// BenchmarkGenerator measures what a request that is refused at once costs the loop. The
+// server shares the machine.
+func BenchmarkGenerator(b *testing.B) {
+	port := listen(b, func(int) string { return answerNo })
+	s := &scenario{
+		phases: []phase{{phaseLoad, time.Second}}, services: oneService(100), streams: []stream{{group: groupAll}},
+	}
+	g, err := newGenerator(port, s, make([]arrival, b.N), plainStatement, plainStatement)
+	if err != nil {
+		b.Fatal(err)
+	}
+	log, err := g.run(b.Context(), make(chan time.Time, 1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(log.cpu.Nanoseconds())/float64(b.N), "cpu-ns/op")
 }

@@ -16,32 +16,30 @@ const serviceTime = 8 * time.Millisecond
 // servers, for clients that come without a pooler: the others wait inside PostgreSQL. The
 // tag is sqlcommenter's form.
 // See https://google.github.io/sqlcommenter/spec/
-const (
-	plainStatement = "SELECT storm.charge($1)"
+var (
+	plainStatement = fmt.Sprintf("INSERT INTO storm.execution (operation, began) VALUES ($1, clock_timestamp()) RETURNING id, pg_sleep(%g)",
+		serviceTime.Seconds())
 	gatedStatement = "SELECT storm.gated_charge($1)"
-	criticalTag    = " /*priority='critical'*/"
 )
+
+const criticalTag = " /*priority='critical'*/"
 
 // The sequence counts what was begun, also what is rolled back. No table is logged, so
 // that no operation waits for the disk.
 const ledgerSchema = `
 CREATE SCHEMA storm;
 CREATE UNLOGGED SEQUENCE storm.begun;
-CREATE UNLOGGED TABLE storm.execution (id bigint, operation bigint, began timestamptz);
+CREATE UNLOGGED TABLE storm.execution (id bigint DEFAULT nextval('storm.begun'), operation bigint, began timestamptz);
 CREATE UNLOGGED TABLE storm.answer (execution bigint);
 CREATE UNLOGGED TABLE storm.abandonment (operation bigint, at timestamptz);
-CREATE FUNCTION storm.charge(operation bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION storm.gated_charge(number bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-	execution bigint := nextval('storm.begun');
+	execution bigint;
 BEGIN
-	INSERT INTO storm.execution VALUES (execution, operation, clock_timestamp());
+	PERFORM pg_advisory_xact_lock(number %% %[2]d);
+	INSERT INTO storm.execution (operation, began) VALUES (number, clock_timestamp()) RETURNING id INTO execution;
 	PERFORM pg_sleep(%[1]g);
 	RETURN execution;
-END $$;
-CREATE FUNCTION storm.gated_charge(operation bigint) RETURNS bigint LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM pg_advisory_xact_lock(operation %% %[2]d);
-	RETURN storm.charge(operation);
 END $$;
 `
 

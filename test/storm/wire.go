@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/billproxy/billproxy/test/rig"
+	"github.com/billproxy/billproxy/test/wire"
 )
 
 // maxMessageBytes bounds what a server may send.
@@ -28,7 +29,7 @@ type request struct {
 // one write.
 func newRequest(statement string) (*request, error) {
 	number := bytes.Repeat([]byte{'0'}, numberDigits)
-	b, err := encode(
+	b, err := wire.Encode(
 		&pgproto3.Parse{Query: statement},
 		&pgproto3.Bind{Parameters: [][]byte{number}},
 		&pgproto3.Describe{ObjectType: 'P'},
@@ -55,19 +56,8 @@ func (r *request) of(operation int64) []byte {
 	return r.bytes
 }
 
-func encode(messages ...pgproto3.FrontendMessage) ([]byte, error) {
-	var b []byte
-	for _, message := range messages {
-		var err error
-		if b, err = message.Encode(b); err != nil {
-			return nil, fmt.Errorf("encode %T: %w", message, err)
-		}
-	}
-	return b, nil
-}
-
 func startup(service string) ([]byte, error) {
-	return encode(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
+	return wire.Encode(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
 		"user": rig.User, "database": rig.Database, "application_name": service,
 	}})
 }
@@ -76,7 +66,7 @@ func startup(service string) ([]byte, error) {
 var terminate = []byte{'X', 0, 0, 0, 4}
 
 func cancelRequest(pid uint32, key []byte) ([]byte, error) {
-	return encode(&pgproto3.CancelRequest{ProcessID: pid, SecretKey: key})
+	return wire.Encode(&pgproto3.CancelRequest{ProcessID: pid, SecretKey: key})
 }
 
 // nextMessage cuts the first message off b. An incomplete one is left: ok is false.
@@ -110,10 +100,11 @@ func errorField(body []byte, field byte) string {
 	return ""
 }
 
-// rowNumber is the only column of a DataRow.
+// rowNumber is the first column of a DataRow.
 func rowNumber(body []byte) (int64, error) {
-	if len(body) < 6 || binary.BigEndian.Uint16(body) != 1 {
-		return 0, fmt.Errorf("row %q: expected one column", body)
+	if len(body) < 6 || len(body)-6 < int(int32(binary.BigEndian.Uint32(body[2:]))) {
+		return 0, fmt.Errorf("row %q: expected a number", body)
 	}
-	return strconv.ParseInt(string(body[6:]), 10, 64)
+	length := max(int(int32(binary.BigEndian.Uint32(body[2:]))), 0)
+	return strconv.ParseInt(string(body[6:6+length]), 10, 64)
 }

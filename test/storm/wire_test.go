@@ -74,10 +74,12 @@ func TestErrorField(t *testing.T) {
 
 func TestRowNumber(t *testing.T) {
 	t.Parallel()
-	if n, err := rowNumber([]byte("\x00\x01\x00\x00\x00\x0217")); n != 17 || err != nil {
-		t.Errorf("got %d, %v", n, err)
+	for _, row := range []string{"\x00\x01\x00\x00\x00\x0217", "\x00\x02\x00\x00\x00\x0217\x00\x00\x00\x00"} {
+		if n, err := rowNumber([]byte(row)); n != 17 || err != nil {
+			t.Errorf("%q: %d, %v", row, n, err)
+		}
 	}
-	for _, bad := range []string{"", "\x00\x02\x00\x00\x00\x011\x00\x00\x00\x012", "\x00\x01\xff\xff\xff\xff", "\x00\x01\x00\x00\x00\x01x"} {
+	for _, bad := range []string{"", "\x00\x00", "\x00\x01\xff\xff\xff\xff", "\x00\x01\x00\x00\x00\x01x", "\x00\x01\x00\x00\x00\x021", "\x00\x01\x7f\xff\xff\xff1"} {
 		if _, err := rowNumber([]byte(bad)); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
