@@ -37,11 +37,12 @@ func (b *bench) measureCapacity(ctx context.Context, length time.Duration) (floa
 	var workers sync.WaitGroup
 	ended := make([]int, poolSize)
 	failures := make([]error, poolSize)
+	statement := tagged(plainStatement, false, 1)
 	begin := time.Now()
 	for i, conn := range conns {
 		workers.Go(func() {
 			for time.Since(begin) < length && failures[i] == nil {
-				_, failures[i] = conn.Exec(ctx, plainStatement, int64(ended[i]))
+				_, failures[i] = conn.Exec(ctx, statement, int64(ended[i]))
 				ended[i]++
 			}
 		})

@@ -47,9 +47,7 @@ type client struct {
 	key       []byte
 	leaves    *client // of a connection that cancels: to be told goodbye after that
 
-	// Of the answer under way.
-	execution int64
-	complaint string // SQLSTATE
+	complaint string // SQLSTATE in the answer under way
 }
 
 // dial begins a connection. It returns nil if there is nobody at the port.
@@ -122,7 +120,7 @@ func (g *generator) lose(c *client, now time.Duration, reason string) {
 
 // send has an idle connection execute an operation.
 func (g *generator) send(c *client, o *operation, now time.Duration) {
-	c.state, c.operation, c.execution, c.complaint = clientBusy, o, 0, ""
+	c.state, c.operation, c.complaint = clientBusy, o, ""
 	o.client, o.sent = c, now
 	g.write(c, g.requestOf(o).of(o.number))
 }
@@ -244,10 +242,6 @@ func (g *generator) handle(c *client, messageType byte, body []byte, now time.Du
 			return errors.New("BackendKeyData is too short")
 		}
 		c.pid, c.key = binary.BigEndian.Uint32(body), slices.Clone(body[4:])
-	case 'D':
-		var err error
-		c.execution, err = rowNumber(body)
-		return err
 	case 'E':
 		c.complaint = errorField(body, 'C')
 		if errorField(body, 'S') == "FATAL" {
@@ -281,7 +275,7 @@ func (g *generator) answer(c *client, now time.Duration) {
 		g.fail(o, now, refused)
 	default:
 		g.rest(c, now)
-		g.succeed(o, now, c.execution)
+		g.succeed(o, now)
 	}
 }
 

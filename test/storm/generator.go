@@ -31,8 +31,7 @@ type generator struct {
 	services []*service
 	streams  []*stream // with the service and the request of each beside it
 	schedule []arrival
-	plain    *request
-	critical *request
+	requests map[kind]*request
 
 	crowd      *service // nil if there is none
 	crowdAt    time.Duration
@@ -61,7 +60,6 @@ type runLog struct {
 	operations []operation
 	refusals   []refusal
 	abandoned  []abandonment
-	answers    []int64         // executions whose answer arrived
 	lags       []time.Duration // between the intended start of an operation and its beginning
 	errors     map[string]int  // by SQLSTATE or a word
 	logins     int             // of services, those before the start left out
@@ -82,23 +80,31 @@ type refusal struct {
 // abandonment is the moment at which nobody waits any more for an attempt under way.
 type abandonment struct {
 	operation int64
+	attempt   int
 	at        time.Duration
 }
 
-// newGenerator prepares a scenario. The statements execute an operation, whose number is
-// their parameter; a critical one says that it is.
-func newGenerator(port int, s *scenario, schedule []arrival, statement, criticalStatement string) (*generator, error) {
-	g := &generator{port: port, retries: s.retries, schedule: schedule, buffer: make([]byte, readBytes)}
+// kind is what requests differ in besides the number of the operation.
+type kind struct {
+	critical bool
+	attempt  int
+}
+
+// newGenerator prepares a scenario. The statement executes an operation, whose number is
+// its parameter.
+func newGenerator(port int, s *scenario, schedule []arrival, statement string) (*generator, error) {
+	g := &generator{port: port, retries: s.retries, schedule: schedule, requests: map[kind]*request{}, buffer: make([]byte, readBytes)}
 	g.log.errors = map[string]int{}
 	var err error
-	if g.plain, err = newRequest(statement); err != nil {
-		return nil, err
+	for attempt := range s.retries + 1 {
+		for _, k := range []kind{{false, attempt + 1}, {true, attempt + 1}} {
+			if g.requests[k], err = newRequest(tagged(statement, k.critical, k.attempt)); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if g.critical, err = newRequest(criticalStatement); err != nil {
-		return nil, err
-	}
-	for _, kind := range s.services {
-		if err := g.addService(kind); err != nil {
+	for _, service := range s.services {
+		if err := g.addService(service); err != nil {
 			return nil, err
 		}
 	}
@@ -117,17 +123,14 @@ func newGenerator(port int, s *scenario, schedule []arrival, statement, critical
 	return g, err
 }
 
-func (g *generator) addService(kind serviceKind) error {
-	hello, err := startup(kind.name)
-	g.services = append(g.services, &service{startup: hello, slots: kind.clients})
+func (g *generator) addService(s serviceKind) error {
+	hello, err := startup(s.name)
+	g.services = append(g.services, &service{startup: hello, slots: s.clients})
 	return err
 }
 
 func (g *generator) requestOf(o *operation) *request {
-	if o.stream.critical {
-		return g.critical
-	}
-	return g.plain
+	return g.requests[kind{o.stream.critical, o.attempt}]
 }
 
 func (g *generator) now() time.Duration { return time.Since(g.start) }

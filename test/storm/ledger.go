@@ -13,25 +13,37 @@ import (
 const serviceTime = 8 * time.Millisecond
 
 // The statements of an operation. The gated one lets as many work at a time as a pool has
-// servers, for clients that come without a pooler: the others wait inside PostgreSQL. The
-// tag is sqlcommenter's form.
-// See https://google.github.io/sqlcommenter/spec/
+// servers, for clients that come without a pooler: the others wait inside PostgreSQL.
 var (
 	plainStatement = fmt.Sprintf("INSERT INTO storm.execution (operation, began) VALUES ($1, clock_timestamp()) RETURNING id, pg_sleep(%g)",
 		serviceTime.Seconds())
 	gatedStatement = "SELECT storm.gated_charge($1)"
 )
 
-const criticalTag = " /*priority='critical'*/"
+// tagged is a statement with a comment for the database, in sqlcommenter's form: a pooler
+// that wants to know that this is a retry has to find out for itself.
+// See https://google.github.io/sqlcommenter/spec/
+func tagged(statement string, critical bool, attempt int) string {
+	priority := ""
+	if critical {
+		priority = "priority='critical',"
+	}
+	return fmt.Sprintf("%s /*%stry='%d'*/", statement, priority, attempt)
+}
 
-// The sequence counts what was begun, also what is rolled back. No table is logged, so
-// that no operation waits for the disk.
+// The sequence counts what was begun, also what is rolled back. The number of the attempt
+// is the last thing in the statement but for four signs. No table is logged, so that no
+// operation waits for the disk.
 const ledgerSchema = `
 CREATE SCHEMA storm;
 CREATE UNLOGGED SEQUENCE storm.begun;
-CREATE UNLOGGED TABLE storm.execution (id bigint DEFAULT nextval('storm.begun'), operation bigint, began timestamptz);
-CREATE UNLOGGED TABLE storm.answer (execution bigint);
-CREATE UNLOGGED TABLE storm.abandonment (operation bigint, at timestamptz);
+CREATE UNLOGGED TABLE storm.execution (
+	id bigint DEFAULT nextval('storm.begun'),
+	operation bigint,
+	attempt integer DEFAULT left(right(current_query(), 4), 1)::integer,
+	began timestamptz
+);
+CREATE UNLOGGED TABLE storm.abandonment (operation bigint, attempt integer, at timestamptz);
 CREATE FUNCTION storm.gated_charge(number bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	execution bigint;
@@ -66,7 +78,7 @@ func (l *ledger) reset(ctx context.Context) error {
 	for _, statement := range []string{
 		`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`,
-		"TRUNCATE storm.execution, storm.answer, storm.abandonment",
+		"TRUNCATE storm.execution, storm.abandonment",
 		"ALTER SEQUENCE storm.begun RESTART",
 		"SELECT pg_stat_reset()",
 	} {
@@ -83,29 +95,22 @@ func (l *ledger) begun(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// settle compares what clients saw with what was executed until the end of the run. The
-// target has been stopped.
+// settle compares what clients gave up with what was executed until the end of the run.
+// The target has been stopped.
 func (l *ledger) settle(ctx context.Context, log *runLog) (*account, error) {
-	answers := pgx.CopyFromSlice(len(log.answers), func(i int) ([]any, error) { return []any{log.answers[i]}, nil })
-	if _, err := l.conn.CopyFrom(ctx, pgx.Identifier{"storm", "answer"}, []string{"execution"}, answers); err != nil {
-		return nil, fmt.Errorf("write down the answers: %w", err)
-	}
 	abandoned := pgx.CopyFromSlice(len(log.abandoned), func(i int) ([]any, error) {
 		a := log.abandoned[i]
-		return []any{a.operation, log.start.Add(a.at)}, nil
+		return []any{a.operation, a.attempt, log.start.Add(a.at)}, nil
 	})
-	if _, err := l.conn.CopyFrom(ctx, pgx.Identifier{"storm", "abandonment"}, []string{"operation", "at"}, abandoned); err != nil {
+	columns := []string{"operation", "attempt", "at"}
+	if _, err := l.conn.CopyFrom(ctx, pgx.Identifier{"storm", "abandonment"}, columns, abandoned); err != nil {
 		return nil, fmt.Errorf("write down what was abandoned: %w", err)
 	}
 	a := new(account)
-	// An execution whose answer arrived was for somebody. Any other is for nobody if it
-	// began after an attempt at its operation had been abandoned.
 	err := l.conn.QueryRow(ctx, `
-		SELECT count(*), count(DISTINCT e.operation), count(*) FILTER (WHERE a.execution IS NULL AND g.since < e.began)
-		FROM storm.execution e
-		LEFT JOIN storm.answer a ON a.execution = e.id
-		LEFT JOIN (SELECT operation, min(at) AS since FROM storm.abandonment GROUP BY operation) g ON g.operation = e.operation
-		WHERE e.began < $1`, log.start.Add(log.end)).Scan(&a.Ended, &a.Unique, &a.ForGone)
+		SELECT count(*), count(DISTINCT operation), count(*) FILTER (WHERE at < began)
+		FROM storm.execution LEFT JOIN storm.abandonment USING (operation, attempt)
+		WHERE began < $1`, log.start.Add(log.end)).Scan(&a.Ended, &a.Unique, &a.ForGone)
 	if err != nil {
 		return nil, fmt.Errorf("count the executions: %w", err)
 	}

@@ -110,7 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := new(results)
+	var r *results
 	if o.render {
 		r, err = readResults(o.out)
 	} else {

@@ -58,7 +58,7 @@ func (b *bench) storm(ctx context.Context, s *scenario, c contender, m *measurem
 	if c.gated {
 		statement = gatedStatement
 	}
-	g, err := newGenerator(c.Port, s, schedule(b.options.seed, s), statement, statement+criticalTag)
+	g, err := newGenerator(c.Port, s, schedule(b.options.seed, s), statement)
 	if err != nil {
 		return nil, 0, err
 	}

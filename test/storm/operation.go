@@ -52,16 +52,15 @@ func (g *generator) fail(o *operation, now time.Duration, how outcome) {
 }
 
 // succeed ends an operation.
-func (g *generator) succeed(o *operation, now time.Duration, execution int64) {
+func (g *generator) succeed(o *operation, now time.Duration) {
 	o.client, o.outcome, o.ended = nil, answered, now
-	g.log.answers = append(g.log.answers, execution)
 	g.pending--
 }
 
 // giveUp writes down that nobody waits for this attempt any more, though the server may
 // still execute it.
 func (g *generator) giveUp(o *operation, now time.Duration) {
-	g.log.abandoned = append(g.log.abandoned, abandonment{o.number, now})
+	g.log.abandoned = append(g.log.abandoned, abandonment{o.number, o.attempt, now})
 }
 
 // attemptLimit is when a service loses patience with an attempt. All have the same

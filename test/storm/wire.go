@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -98,13 +97,4 @@ func errorField(body []byte, field byte) string {
 		body = rest
 	}
 	return ""
-}
-
-// rowNumber is the first column of a DataRow.
-func rowNumber(body []byte) (int64, error) {
-	if len(body) < 6 || len(body)-6 < int(int32(binary.BigEndian.Uint32(body[2:]))) {
-		return 0, fmt.Errorf("row %q: expected a number", body)
-	}
-	length := max(int(int32(binary.BigEndian.Uint32(body[2:]))), 0)
-	return strconv.ParseInt(string(body[6:6+length]), 10, 64)
 }

@@ -14,12 +14,12 @@ func message(messageType byte, body string) string {
 
 func TestRequest(t *testing.T) {
 	t.Parallel()
-	r, err := newRequest(plainStatement + criticalTag)
+	r, err := newRequest(tagged(plainStatement, true, 3))
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := bytes.Clone(r.of(1234))
-	if text := string(first); !strings.Contains(text, plainStatement+criticalTag+"\x00") || !strings.Contains(text, "\x00\x00\x00\x130000000000000001234") {
+	if text := string(first); !strings.Contains(text, plainStatement+" /*priority='critical',try='3'*/\x00") || !strings.Contains(text, "\x00\x00\x00\x130000000000000001234") {
 		t.Errorf("the request is %q", text)
 	}
 	var types []byte
@@ -68,20 +68,6 @@ func TestErrorField(t *testing.T) {
 	for _, body := range []string{"", "\x00", "C", "C53400"} {
 		if got := errorField([]byte(body), 'C'); got != "" {
 			t.Errorf("%q: %q", body, got)
-		}
-	}
-}
-
-func TestRowNumber(t *testing.T) {
-	t.Parallel()
-	for _, row := range []string{"\x00\x01\x00\x00\x00\x0217", "\x00\x02\x00\x00\x00\x0217\x00\x00\x00\x00"} {
-		if n, err := rowNumber([]byte(row)); n != 17 || err != nil {
-			t.Errorf("%q: %d, %v", row, n, err)
-		}
-	}
-	for _, bad := range []string{"", "\x00\x00", "\x00\x01\xff\xff\xff\xff", "\x00\x01\x00\x00\x00\x01x", "\x00\x01\x00\x00\x00\x021", "\x00\x01\x7f\xff\xff\xff1"} {
-		if _, err := rowNumber([]byte(bad)); err == nil {
-			t.Errorf("%q: no error", bad)
 		}
 	}
 }
