@@ -1,0 +1,438 @@
+package shed
+
+import "time"
+
+// Gate is the admission of one pool. The caller lends the servers; the gate says to
+// whom. Times are those of the loop and never go back.
+type Gate struct {
+	config *Config
+
+	tenants   tenants
+	rings     [classCount]ring
+	deadlines deadlines
+
+	overload overload
+	limit    Limit
+	storm    Storm
+	change   Change // of the storm, not reported yet
+
+	paused     bool          // whoever comes waits, for as long as it takes
+	usual      time.Duration // how long work takes, on average
+	criticalAt time.Duration // when critical work came last
+	sawOne     bool          // there has been any
+
+	stats Stats
+}
+
+// NewGate returns a gate for at most so many servers.
+func NewGate(config *Config, servers int) *Gate {
+	g := &Gate{config: config, usual: time.Millisecond}
+	g.overload.config = config
+	g.rings[ordinary].class = ordinary
+	g.limit.set(servers)
+	return g
+}
+
+// Tenant returns the tenant of that name, valid until it is Evicted.
+func (g *Gate) Tenant(name []byte, now time.Duration) *Tenant {
+	if !g.config.Fair {
+		name = nil
+	}
+	return g.tenants.get(name, now)
+}
+
+// Waiting is how many tickets stand in the queue.
+func (g *Gate) Waiting() int { return len(g.deadlines) }
+
+// Servers is how many servers may be used at present.
+func (g *Gate) Servers() int { return g.limit.Servers() }
+
+// Calm reports whether nobody waits and there is no storm: who arrives at a server that
+// is free need not ask.
+func (g *Gate) Calm() bool { return len(g.deadlines) == 0 && !g.storm.On }
+
+// Storming reports whether there is a storm.
+func (g *Gate) Storming() bool { return g.storm.On }
+
+// Pause has whoever comes wait from now on, until Resume.
+func (g *Gate) Pause() { g.paused = true }
+
+// Resume undoes Pause. Those who wait have waited since now.
+func (g *Gate) Resume(now time.Duration) {
+	g.paused = false
+	for _, t := range g.deadlines {
+		if t.deadline > 0 {
+			t.deadline = now + t.deadline - t.since
+		}
+		t.since = now
+	}
+	g.deadlines.order()
+	g.overload.pass(now)
+}
+
+// First returns one who waits, nil if there is none.
+func (g *Gate) First() *Ticket { return g.deadlines.first() }
+
+// SetClients tells how many clients may ask for servers.
+func (g *Gate) SetClients(count int) { g.overload.clients = count }
+
+// Arrive is asked for a server for t while busy of them are used. If free, there is one
+// more that can be used at once; with the answer true it is for t. Otherwise t waits, or
+// is refused for the reason.
+func (g *Gate) Arrive(t *Ticket, now time.Duration, busy int, free bool) (admitted bool, reason Reason) {
+	if t.Critical {
+		g.criticalAt, g.sawOne = now, true
+	}
+	t.since, t.cost = now, 0
+	if t.Retry {
+		g.stats.Retries++
+	}
+	waiting := len(g.deadlines)
+	if waiting == 0 || g.paused {
+		g.overload.pass(now)
+	} else {
+		g.overload.arrive(now, waiting, g.OldestAt())
+	}
+	g.follow(now)
+	if g.storm.On {
+		g.storm.Arrivals++
+		if t.Retry {
+			g.storm.Retries++
+		}
+	}
+	if reason = g.refusal(t, now); reason != NotShed {
+		g.refuse(t, reason, now)
+		return false, reason
+	}
+	if waiting == 0 && free && !g.paused && g.mayServe(t, busy) {
+		g.open(t, now)
+		return true, NotShed
+	}
+	g.wait(t, now)
+	return false, NotShed
+}
+
+// refusal is why t may not even wait.
+func (g *Gate) refusal(t *Ticket, now time.Duration) Reason {
+	waiting := len(g.deadlines)
+	most := g.config.MaxWaiters
+	if !t.Critical {
+		most -= most / 8 // the rest is for critical work
+	}
+	switch {
+	case most > 0 && waiting >= most && !mutantUnboundedQueue:
+		return QueueFull
+	case t.spared(), g.paused:
+		return NotShed
+	case t.Patience > 0 && g.overload.predicted(waiting)+t.Expected > t.Patience:
+		return Deadline
+	case t.Retry && g.config.RetryBudget > 0 && !t.Tenant.budget.Take(now) && g.storm.On:
+		return RetryBudget
+	case g.overload.on && !g.fits(t):
+		return Overload
+	}
+	return NotShed
+}
+
+// fits reports whether there is room for t in the short queue of an overload, of which
+// every tenant has its part.
+func (g *Gate) fits(t *Ticket) bool {
+	room := g.overload.room()
+	own := t.Tenant.lines[ordinary].count
+	sharing := len(g.rings[ordinary].tenants)
+	if own == 0 {
+		sharing++
+	}
+	if mutantUnfairRoom {
+		return len(g.deadlines) < room
+	}
+	return own < max(minBacklog, room/sharing)
+}
+
+// wait puts t in the queue. In an overload it waits for half of its time: who waits
+// when a stall ends should still want the answer.
+func (g *Gate) wait(t *Ticket, now time.Duration) {
+	patience := g.config.Patience
+	if t.Patience > 0 && (patience == 0 || t.Patience < patience) {
+		patience = t.Patience
+	}
+	t.deadline, t.hurried = 0, false
+	if patience > 0 {
+		t.deadline = now + patience
+		t.hurried = g.overload.on && !t.spared()
+		if t.hurried {
+			t.deadline = now + patience/2
+		}
+	}
+	g.rings[t.class()].push(t)
+	g.deadlines.push(t)
+	g.stats.MostWaiting = max(g.stats.MostWaiting, len(g.deadlines))
+	if g.storm.On {
+		g.storm.MostWaiting = max(g.storm.MostWaiting, len(g.deadlines))
+	}
+}
+
+// leave takes t out of the queue.
+func (g *Gate) leave(t *Ticket) {
+	g.deadlines.remove(t)
+	g.rings[t.class()].remove(t)
+}
+
+// OldestAt is when the one arrived that has waited longest, or one about as old: the
+// oldest of the first tenants; negative if nobody waits.
+func (g *Gate) OldestAt() time.Duration {
+	oldest := time.Duration(-1)
+	for class := range classCount {
+		r := &g.rings[class]
+		for i := range min(len(r.tenants), maxLooks) {
+			if at := r.tenants[i].lines[class].oldest.since; oldest < 0 || at < oldest {
+				oldest = at
+			}
+		}
+	}
+	return oldest
+}
+
+const maxLooks = 4
+
+// mayServe reports whether t may have a server while busy of them are used. Some may be
+// kept free for critical work.
+func (g *Gate) mayServe(t *Ticket, busy int) bool {
+	switch {
+	case t.Shared:
+		return true
+	case t.Critical:
+		return busy < g.limit.most
+	}
+	return busy < g.limit.Servers()-g.reserve(t.since)
+}
+
+// reserve is how many servers are kept free for critical work: none if there has been no
+// such work lately, or if servers become free so soon that it need hardly wait.
+func (g *Gate) reserve(now time.Duration) int {
+	servers := g.limit.Servers()
+	if !g.sawOne || now-g.criticalAt > criticalMemory || g.usual/time.Duration(servers) <= g.config.Target {
+		return 0
+	}
+	return servers / 5
+}
+
+// criticalMemory is how long after the last critical work servers are kept for more.
+const criticalMemory = 10 * time.Second
+
+// Next returns who is next while busy servers are used and one is free: with NotShed
+// the ticket to Admit, with another reason one that is refused, after which there may be
+// more; nil if nobody may have the server.
+func (g *Gate) Next(now time.Duration, busy int) (*Ticket, Reason) {
+	for class := range classCount {
+		tenant := g.rings[class].turn(max(g.usual, 1), g.maxOpen())
+		if tenant == nil {
+			continue
+		}
+		t, reason := g.choose(&tenant.lines[class], now)
+		if reason != NotShed {
+			g.leave(t)
+			g.refuse(t, reason, now)
+			return t, reason
+		}
+		if mutantStarve && t.Tenant != g.tenants.list[0] {
+			continue
+		}
+		if t.Critical || g.mayServeLater(t, now, busy) {
+			return t, NotShed
+		}
+		return nil, NotShed
+	}
+	return nil, NotShed
+}
+
+// mayServeLater is mayServe for one that has waited.
+func (g *Gate) mayServeLater(t *Ticket, now time.Duration, busy int) bool {
+	return t.Shared || busy < g.limit.Servers()-g.reserve(now)
+}
+
+// maxOpen is how many servers a tenant may hold while others wait.
+func (g *Gate) maxOpen() int { return max(1, (g.limit.most+1)/2) }
+
+// choose returns the ticket of a line that is next, or is to be refused. It is the
+// oldest, or if that has spent half of its time already, the newest: whoever has waited
+// for so long may have given up, or will before the answer comes.
+func (g *Gate) choose(l *line, now time.Duration) (*Ticket, Reason) {
+	t := l.oldest
+	waited := now - t.since
+	if g.overload.on && !g.overload.stalled && !t.spared() && waited > g.overload.patience() {
+		return t, QueueDelay
+	}
+	if t.deadline > 0 && waited > (t.deadline-t.since)/2 && !mutantOldestFirst {
+		t = l.newest
+	}
+	if t.Patience > 0 && now+t.Expected > t.since+t.Patience {
+		return t, Deadline
+	}
+	return t, NotShed
+}
+
+// Admit gives a server to t, which Next has returned.
+func (g *Gate) Admit(t *Ticket, now time.Duration) {
+	g.leave(t)
+	waited := now - t.since
+	g.overload.serve(now, waited, len(g.deadlines))
+	if len(g.deadlines) == 0 {
+		g.overload.pass(now)
+	}
+	if g.storm.On {
+		g.storm.LongestWait = max(g.storm.LongestWait, waited)
+	}
+	t.cost = t.Expected
+	if t.cost == 0 {
+		t.cost = g.usual
+	}
+	t.Tenant.deficit -= t.cost
+	g.open(t, now)
+}
+
+// open accounts for a ticket that is let in.
+func (g *Gate) open(t *Ticket, now time.Duration) {
+	if !t.Shared {
+		t.open = true
+		t.Tenant.open++
+	}
+	t.Tenant.usedAt = now
+	t.Tenant.admitted++
+	g.stats.Admitted++
+	if g.storm.On {
+		g.storm.Admitted++
+	}
+}
+
+// Done notes that t gives back its server.
+func (g *Gate) Done(t *Ticket, now, took time.Duration) {
+	if !t.open {
+		return
+	}
+	t.open = false
+	t.Tenant.open--
+	if g.overload.end(now) && g.config.AdaptiveLimit {
+		g.limit.ramp(now)
+	}
+	g.usual = max(1, g.usual+(min(took, maxDebtRounds*g.usual)-g.usual)/32)
+	if t.cost > 0 {
+		t.Tenant.deficit -= took - t.cost
+	}
+	if len(g.deadlines) == 0 {
+		g.overload.pass(now)
+	}
+}
+
+// Succeeded notes that work of the tenant has ended well.
+func (g *Gate) Succeeded(tenant *Tenant, now time.Duration) {
+	tenant.budget.Succeed(g.config.RetryBudget, now)
+}
+
+// Observe notes how many times as long as usual a statement took, 0 if that is not
+// known.
+func (g *Gate) Observe(slowness float64, now time.Duration) {
+	if g.config.AdaptiveLimit && slowness > 0 {
+		g.limit.observe(slowness, now)
+	}
+}
+
+// Abandon takes t, whose client has gone or cancelled, out of the queue.
+func (g *Gate) Abandon(t *Ticket, now time.Duration) {
+	if !t.Waiting() {
+		return
+	}
+	g.leave(t)
+	g.stats.Abandoned++
+	if g.storm.On {
+		g.storm.Abandoned++
+	}
+	if len(g.deadlines) == 0 {
+		g.overload.pass(now)
+	}
+}
+
+// Refuse takes t out of the queue for a reason that the caller knows.
+func (g *Gate) Refuse(t *Ticket) { g.leave(t) }
+
+// Overdue takes a ticket that has waited for too long out of the queue, if there is one,
+// and says why it is refused.
+func (g *Gate) Overdue(now time.Duration) (*Ticket, Reason) {
+	t := g.deadlines.first()
+	if t == nil || t.deadline == 0 || now < t.deadline || g.paused || mutantForgetDeadlines {
+		return nil, NotShed
+	}
+	reason := WaitTimeout
+	switch {
+	case t.hurried:
+		reason = QueueDelay
+	case t.deadline == t.since+t.Patience:
+		reason = Deadline
+	}
+	g.leave(t)
+	g.refuse(t, reason, now)
+	if len(g.deadlines) == 0 {
+		g.overload.pass(now)
+	}
+	return t, reason
+}
+
+// NextDeadline is when Overdue has to be asked, 0 if there is no need.
+func (g *Gate) NextDeadline() time.Duration {
+	if t := g.deadlines.first(); t != nil && !g.paused {
+		return t.deadline
+	}
+	return 0
+}
+
+// refuse accounts for a ticket that is told no.
+func (g *Gate) refuse(t *Ticket, reason Reason, now time.Duration) {
+	t.Tenant.shed[reason]++
+	g.stats.Shed[reason]++
+	if reason == Overload || reason == QueueDelay {
+		g.overload.refuse(now)
+	}
+	if g.storm.On {
+		g.storm.Shed[reason]++
+	}
+}
+
+// RetryAfter is what a client that is told no is advised to wait.
+func (g *Gate) RetryAfter() time.Duration {
+	if g.overload.stalled {
+		return g.config.patience()
+	}
+	return max(g.config.Interval, 2*g.overload.predicted(len(g.deadlines)))
+}
+
+// Tick lets time pass while nothing happens. It returns what has become of the storm
+// since it was last asked. Until Idle it is to be called every TickPeriod.
+func (g *Gate) Tick(now time.Duration) Change {
+	if len(g.deadlines) == 0 || g.paused {
+		g.overload.pass(now)
+	}
+	g.overload.advance(now)
+	g.limit.advance(now)
+	g.follow(now)
+	change := g.change
+	g.change = NoChange
+	return change
+}
+
+// TickPeriod is how often Tick is called.
+const TickPeriod = limitPeriod
+
+// Idle reports whether time makes no difference to the gate.
+func (g *Gate) Idle() bool {
+	return len(g.deadlines) == 0 && !g.storm.On && g.change == NoChange && g.limit.Servers() == g.limit.most
+}
+
+// follow keeps the storm up to date.
+func (g *Gate) follow(now time.Duration) {
+	if change := g.storm.follow(now, g.overload.on); change != NoChange {
+		g.change = change
+		if change == StormBegins {
+			g.stats.Storms++
+		}
+	}
+}
