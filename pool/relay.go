@@ -515,6 +515,7 @@ func (s *Server) errorResponse(body []byte) verdict {
 	s.substantial = true
 	s.passSynthesized()
 	s.headHasError = true
+	s.numbers.discarded = false // at least not for certain
 	if asked.kind.endsGroup() {
 		s.copyIn = false
 		return s.headVerdict()
