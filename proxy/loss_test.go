@@ -30,8 +30,12 @@ func TestServerLost(t *testing.T) {
 			want: []string{lost, "Z|I", lost, "Z|I", lost, "Z|I"},
 		},
 		{
-			name: "a query and a part of a group", send: []string{"Q|wait", "P||insert", "B||"}, want: []string{lost, "Z|I", lost},
+			name: "a query and a part of a group", send: []string{"Q|wait", "P||insert", "B||", "H"}, want: []string{lost, "Z|I", lost},
 			then: []string{"E|", "DP|", "H", "S"}, rest: []string{"Z|I"},
+		},
+		{
+			name: "a query, not the part of a group behind it", send: []string{"Q|wait", "P||select 1", "B||"}, want: []string{lost, "Z|I"},
+			then: []string{"E|", "S"}, rest: []string{"1", "2", "D|1", "C|SELECT 1", "Z|I"},
 		},
 		{
 			name: "a part of a group", send: []string{"P||wait", "B||", "E|", "H"}, want: []string{"1", "2", lost},

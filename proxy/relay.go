@@ -24,6 +24,9 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 		if s.statements.unsettled() || server.Unconfirmed() || s.discarding || s.changes.resetsNow() || server.Contended() && server.TxStatus() == pgwire.TxIdle {
 			return 0
 		}
+		if !server.Quiet() && server.TxStatus() == pgwire.TxIdle && s.comesInParts(b) {
+			return 0
+		}
 		if server.Quiet() && server.TxStatus() == pgwire.TxIdle {
 			server.Adopt(s.settings) // other than the server's if some were reset
 		}

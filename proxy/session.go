@@ -78,6 +78,8 @@ type session struct {
 	asks          bool            // every Bind of the lease at hand comes with a Describe of its portal
 	discarding    bool            // a query under way may drop the prepared statements
 	goodbye       bool            // the client has said Terminate behind input that has to wait
+	partOf        uint64          // the group of which a part is held back, as counted by groupsAnswered
+	partUntil     time.Duration   // how long
 
 	statements statementNames
 
@@ -252,6 +254,7 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "%v", err))
 		return 0
 	case !ready:
+		s.holdPart()
 		return 0
 	}
 	group := b[:groupBytes]
@@ -288,8 +291,8 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 }
 
 // groupReady reports whether b begins with enough to be worth a server: a whole
-// group, of groupBytes, or as much of one as is kept, and then groupBytes is 0. A
-// client that dribbles holds no server.
+// group, of groupBytes, or as much of one as is kept or as long as it is held back,
+// and then groupBytes is 0. A client that dribbles holds no server.
 func (s *session) groupReady(b []byte) (groupBytes int, ready bool, err error) {
 	position := s.scannedBytes
 	for {
@@ -310,10 +313,39 @@ func (s *session) groupReady(b []byte) (groupBytes int, ready bool, err error) {
 	}
 	if len(b) < maxInputBytes {
 		s.scannedBytes = position
-		return 0, false, nil
+		return 0, position > 0 && s.partDue(), nil
 	}
 	messageType, size, _ := pgwire.PeekFrontend(b)
 	return 0, len(b) >= size || messageType != pgwire.Parse || size > maxParseBytes, nil
+}
+
+// comesInParts reports whether b begins with a part of a group that is held back. The
+// server that the session still holds would otherwise be kept for the rest of it.
+func (s *session) comesInParts(b []byte) bool {
+	_, ready, err := s.groupReady(b)
+	if ready || err != nil {
+		return false
+	}
+	s.holdPart()
+	return true
+}
+
+// holdPart notes that a part of a group has come. PostgreSQL counts statement_timeout
+// from its first message on, so for a client that has set one the part is sent on
+// while most of that time is left.
+func (s *session) holdPart() {
+	if s.scannedBytes == 0 || s.partOf == s.groupsAnswered+1 {
+		return
+	}
+	if timeout := s.settings.StatementTimeout(); timeout > 0 {
+		s.partOf, s.partUntil = s.groupsAnswered+1, s.proxy.loop.Now()+timeout/8
+		s.proxy.loop.SetTimer(&s.timer, s.partUntil)
+	}
+}
+
+// partDue reports whether the part of the group at hand has been held back for long.
+func (s *session) partDue() bool {
+	return s.partOf == s.groupsAnswered+1 && s.proxy.loop.Now() >= s.partUntil
 }
 
 // lookForTerminate ends a session that waits for a server when its client, behind
@@ -503,6 +535,9 @@ func (s *session) timedOut() {
 	if s.state < stateReady {
 		s.fatal(endLoginTimeout, fatalf(pgwire.ProtocolViolation, "login did not complete within %s", config.ClientLoginTimeout))
 		return
+	}
+	if s.shared == nil && !s.waiter.Waiting() && s.partDue() {
+		s.wake()
 	}
 	if s.server == nil && s.shared == nil && s.transaction.status() == pgwire.TxIdle {
 		return // armed again with the next lease

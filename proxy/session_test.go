@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/billproxy/billproxy/pool/pooltest"
 )
@@ -209,6 +210,79 @@ func TestDribble(t *testing.T) {
 	f.login().ask("2")
 	c.feed(group[len(group)-1:])
 	c.want("1", "2", "D|1", "C|SELECT 1", "Z|I")
+
+	c.send("Q|wait")
+	c.feed(group[:len(group)-1]) // nor does one that holds it for something else
+	f.server().Go()
+	f.world.Settle()
+	c.want("D|waited", "C|SELECT 1", "Z|I")
+	if stats := f.stats(); stats.ServersIdle != 1 {
+		t.Errorf("stats %+v, want an idle server", stats)
+	}
+	c.feed(group[len(group)-1:])
+	c.want("1", "2", "D|1", "C|SELECT 1", "Z|I")
+}
+
+// PostgreSQL counts statement_timeout from the first message of a group on.
+func TestPartOfGroup(t *testing.T) {
+	part, rest := []string{"P||select 1", "B||"}, []string{"E|", "S"}
+	begin := func(t *testing.T, words ...string) (*fixture, *client, int) {
+		f := newFixture(t, oneServer)
+		c := f.login(words...)
+		c.conn.Sent()
+		leases := f.stats().LeaseCount
+		c.send(part...)
+		f.world.Advance(999 * time.Millisecond)
+		if f.stats().LeaseCount != leases {
+			t.Fatal("a server is lent for a part of a group")
+		}
+		return f, c, int(leases)
+	}
+	t.Run("is sent in time", func(t *testing.T) {
+		f, c, leases := begin(t, "statement_timeout", "8s")
+		f.world.Advance(time.Millisecond)
+		if got := int(f.stats().LeaseCount); got != leases+1 {
+			t.Errorf("%d leases after an eighth of the time, want one", got-leases)
+		}
+		c.send(rest...)
+		c.want("1", "2", "D|1", "C|SELECT 1", "Z|I")
+		c.send(part[0]) // the time of the next one begins anew
+		f.world.Advance(time.Millisecond)
+		if got := int(f.stats().LeaseCount); got != leases+1 {
+			t.Error("a server is lent for a part of the next group")
+		}
+		c.send("S", "X")
+		f.checkIdle()
+	})
+	t.Run("is complete in time", func(t *testing.T) {
+		f, c, leases := begin(t, "statement_timeout", "8s")
+		c.send(rest...)
+		c.want("1", "2", "D|1", "C|SELECT 1", "Z|I")
+		f.world.Advance(time.Hour)
+		if got := int(f.stats().LeaseCount); got != leases+1 {
+			t.Errorf("%d leases, want one", got-leases)
+		}
+	})
+	t.Run("waits for a server", func(t *testing.T) {
+		f, c, _ := begin(t, "statement_timeout", "8s")
+		release := f.block()
+		f.world.Advance(time.Millisecond)
+		if f.stats().ClientsWaiting != 1 {
+			t.Errorf("stats %+v, want a client that waits", f.stats())
+		}
+		release()
+		c.send(rest...)
+		c.want("1", "2", "D|1", "C|SELECT 1", "Z|I")
+	})
+	t.Run("has all the time", func(t *testing.T) {
+		f, c, leases := begin(t)
+		f.world.Advance(time.Hour)
+		if got := int(f.stats().LeaseCount); got != leases {
+			t.Errorf("%d leases, want none", got-leases)
+		}
+		c.send(rest...)
+		c.want("1", "2", "D|1", "C|SELECT 1", "Z|I")
+	})
 }
 
 func TestQueueIsFair(t *testing.T) {

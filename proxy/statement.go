@@ -291,8 +291,8 @@ func (s *session) parse(body []byte) {
 		s.failGroup(errorf(pgwire.ProtocolViolation, "invalid string in message"))
 		return
 	}
-	if s.server.TxStatus() == pgwire.TxFailed && !s.statements.long {
-		s.server.TryParse(definition)
+	if (s.server.TxStatus() == pgwire.TxFailed || s.partDue()) && !s.statements.long {
+		s.server.TryParse(definition) // or is to begin with it to count the time
 	}
 	if len(name) > 0 && s.statements.get(name) != nil {
 		if !s.statements.long { // PostgreSQL reads the text first

@@ -304,9 +304,10 @@ func (c *Client) ended(err error) {
 	w.trace.add(w.now, traceEnd, c.name, c.in.len(), []byte("client sees "+err.Error()))
 	midMessage := c.in.len() > 0 && w.faultSince(faultServer, c.activeAt-lossEcho-10*time.Second)
 	switch {
-	case c.fatal != "", c.misbehaves, midMessage:
+	case c.fatal != "", c.misbehaves:
 	case c.everStalled:
 		w.coverage.StallsClosed++
+	case midMessage:
 	default:
 		w.fail("the connection of %s was closed without a word (%v)", c.name, err)
 	}
