@@ -11,6 +11,9 @@ import (
 // remains is the kinds of state that the server has, or may have, of a client.
 func (s *Server) remains() StateSet {
 	remains := s.pins&^StateSequences | s.suspected
+	if remains&StateFunctions != 0 {
+		remains = remains&^StateFunctions | s.pool.functionState()&StateAny
+	}
 	if len(s.suspectedNames) > 0 {
 		remains |= StateSettings
 	}

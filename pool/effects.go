@@ -38,12 +38,15 @@ const (
 	// StateOther is what only a few functions make and nothing tells of, such as a
 	// temporary replication slot.
 	StateOther
+	// StateFunctions is what functions of the database change, of which nothing but
+	// their sources tells. It pins nobody: the kinds that are possible take its place.
+	StateFunctions
 
 	stateEnd
 )
 
 // StateAny is what a statement may change of which nothing is known but that it names
-// no setting.
+// no setting; if only functions of the database can, StateFunctions is.
 const StateAny = StateSettings | StateTemporary | StateChannels | StateLocks | StateCursors | StatePrepared
 
 var stateNames = map[StateSet]string{
@@ -59,6 +62,7 @@ var stateNames = map[StateSet]string{
 	StateSequences:      "currval and lastval",
 	StateLongStatement:  "long unnamed statement",
 	StateOther:          "other session state",
+	StateFunctions:      "what functions change",
 }
 
 // Names returns the kinds in words.

@@ -3,11 +3,9 @@ package pool
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -24,18 +22,19 @@ type inspection struct {
 
 	// The question: kinds of state, and settings by name. listing: PostgreSQL lists
 	// all settings that the session has changed. contexts: it lists those that not
-	// everybody may set. functions: it lists those of applications that functions name.
-	state     StateSet
-	names     []string
-	listing   bool
-	contexts  bool
-	functions bool
+	// everybody may set. scan: it tells what functions can do.
+	state    StateSet
+	names    []string
+	listing  bool
+	contexts bool
+	scan     bool
 
 	// The answer.
 	results   int // complete ones
 	found     StateSet
 	settings  []Setting // that are defined
 	listed    []Setting
+	hazards   hazards
 	malformed bool
 }
 
@@ -55,9 +54,7 @@ var factQueries = []struct {
 const (
 	inspectable = StateTemporary | StateChannels | StateLocks | StateCursors | StatePrepared
 
-	listQuery     = ";SELECT name,pg_catalog.current_setting(name) FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
-	functionQuery = ";SELECT DISTINCT pg_catalog.lower(m[1])||'.'||pg_catalog.lower(m[2]) FROM pg_catalog.pg_proc p," +
-		"pg_catalog.regexp_matches(p.prosrc,%s,'gi') m WHERE p.oid OPERATOR(pg_catalog.>=) 16384"
+	listQuery    = ";SELECT name,pg_catalog.current_setting(name) FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
 	contextQuery = ";SELECT name,context FROM pg_catalog.pg_show_all_settings() WHERE context OPERATOR(pg_catalog.<>) 'user'"
 )
 
@@ -79,13 +76,11 @@ func (s *Server) Affect(e *Effects) {
 		s.drawNumbers(e)
 	}
 	s.suspected |= e.State
+	if e.State&StateFunctions != 0 {
+		s.suspectFunctions()
+	}
 	for _, name := range e.Names {
-		if mutantLeakSet {
-			break
-		}
-		if !slices.Contains(s.suspectedNames, name) {
-			s.suspectedNames = append(s.suspectedNames, name)
-		}
+		s.suspectName(name)
 		s.pool.noteSetting(name)
 	}
 }
@@ -102,12 +97,6 @@ func (p *Pool) noteSetting(name string) {
 	p.customSettings[name] = true
 }
 
-// settingPattern finds settings of applications in the source of a function.
-const settingPattern = `(?:set_config\s*\(\s*'|\mset\s+(?:session\s+|local\s+)?)"?([a-z_][a-z0-9_$]*)"?\."?([a-z_][a-z0-9_$]*)`
-
-// functionPeriod is how often the sources of functions are looked at, at most.
-const functionPeriod = time.Minute
-
 // maxCustomSettings bounds what a client can make the pool ask for.
 const maxCustomSettings = 256
 
@@ -123,11 +112,19 @@ func (s *Server) inspect() bool {
 	case s.pins&StateLongStatement != 0: // a query would take the statement away
 		return false
 	}
+	q := &s.inspection
+	scan := s.scanDue()
+	if scan && s.suspected == StateFunctions && len(s.suspectedNames) == 0 && s.pool.hazardsKnown() {
+		*q = inspection{active: true, results: 1}
+		s.beginScan(q)
+		s.inject(unblock+scanSettings+hazardQuery, purposeInspect)
+		return true
+	}
+	s.resolveFunctions()
 	if s.numbers.discarded {
 		s.numbers = numbers{}
 	}
 	s.pins |= s.suspected & (StateHiddenSettings | StateLibraries | StateSeed | StateOther)
-	q := &s.inspection
 	*q = inspection{
 		state: s.suspected & inspectable, names: append(q.names[:0], s.suspectedNames...),
 		listing: s.suspected&StateSettings != 0, settings: q.settings[:0], listed: q.listed[:0],
@@ -135,6 +132,9 @@ func (s *Server) inspect() bool {
 	s.suspected, s.suspectedNames, s.unverified = 0, s.suspectedNames[:0], false
 	if q.listing = q.listing || s.privileged(q.names); q.listing {
 		s.askForUnlisted(q)
+	}
+	if scan {
+		s.beginScan(q)
 	}
 	sql := s.inspectionQuery(q)
 	if sql == "" {
@@ -189,20 +189,18 @@ func (s *Server) inspectionQuery(q *inspection) string {
 	if len(sql) == 0 {
 		return ""
 	}
-	if q.listing || slices.Contains(q.names, deferrable) || s.settings.unblock() != "" {
+	if q.listing || q.scan || slices.Contains(q.names, deferrable) || s.settings.unblock() != "" {
 		sql = append([]byte(unblock), sql...)
 	}
 	if q.listing {
 		sql = append(sql, listQuery...)
 	}
-	if q.listing && (s.pool.functionsAt == 0 || s.pool.now() >= s.pool.functionsAt+functionPeriod) {
-		q.functions = true
-		s.pool.functionsAt = max(s.pool.now(), 1)
-		sql = fmt.Appendf(sql, functionQuery, appendLiteral(nil, settingPattern))
-	}
 	if len(q.names) > 0 && s.pool.contexts == nil {
 		q.contexts = true
 		sql = append(sql, contextQuery...)
+	}
+	if q.scan {
+		sql = append(append(append(sql, ';'), scanSettings...), hazardQuery...)
 	}
 	return string(sql)
 }
@@ -233,8 +231,8 @@ func (s *Server) inspected(messageType byte, body []byte) {
 		q.malformed = q.malformed || !q.readFacts(row)
 	case q.results == 1 && q.listing && len(row) == 2:
 		q.listed = append(q.listed, Setting{strings.ToLower(string(row[0])), string(row[1])})
-	case q.functions && len(row) == 1:
-		s.pool.noteSetting(string(row[0]))
+	case q.scan && len(row) == 1:
+		q.malformed = q.malformed || !q.hazards.add(string(row[0]))
 	case q.contexts && len(row) == 2:
 		if s.pool.contexts == nil {
 			s.pool.contexts = map[string]string{}
@@ -299,7 +297,16 @@ func readRow(body []byte) (columns [][]byte, ok bool) {
 func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	q := &s.inspection
 	q.active = false
-	if refusal != nil || q.malformed || q.results == 0 {
+	failed := refusal != nil || q.malformed || q.results == 0
+	switch {
+	case q.scan && failed: // without that it may not
+		s.pool.hazards.known = false
+		s.suspected |= q.state | StateSettings
+		return
+	case q.scan:
+		s.scanDone(&q.hazards)
+	}
+	if failed {
 		s.pins |= q.state | StateSettings
 		return
 	}

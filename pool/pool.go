@@ -51,7 +51,7 @@ type Pool struct {
 	// has not been asked.
 	customSettings map[string]bool
 	contexts       map[string]string
-	functionsAt    time.Duration // when the sources of functions were looked at last
+	hazards        hazards // what functions of the database can do to a session
 
 	// readings are the settings by which texts are read, of all that clients have.
 	readings map[readingKey]*Settings

@@ -46,7 +46,7 @@ func (s *Server) drawNumbers(e *Effects) {
 		s.pool.asksForNumbers = true
 		s.waiter.asksForNumbers = true
 	}
-	if n.foreign && (e.Asks || e.DrawsByName && !n.named) {
+	if n.foreign && (s.asksForNumbers(e) || e.DrawsByName && !n.named) {
 		s.discardNumbers()
 	}
 	n.unasked = e.Draws && !e.AsksByName
@@ -54,6 +54,12 @@ func (s *Server) drawNumbers(e *Effects) {
 		n.of, n.own = s.client, true
 		n.named = n.named || e.DrawsByName
 	}
+}
+
+// asksForNumbers reports whether a statement may call currval or lastval.
+func (s *Server) asksForNumbers(e *Effects) bool {
+	onlyFunctions := e.State&StateFunctions != 0 && e.State&StateAny != StateAny && !e.AsksByName
+	return e.Asks && (!onlyFunctions || s.pool.functionState()&StateSequences != 0)
 }
 
 // SeparateNumbers makes sure, at the beginning of a lease, that the client is not told

@@ -31,6 +31,15 @@ func (t *wordTable) of(word []byte, hash uint32) token {
 	}
 }
 
+// find returns what is known of a word.
+func (t *wordTable) find(word []byte) token {
+	hash := uint32(0)
+	for _, c := range word {
+		hash = nextWordHash(hash, c)
+	}
+	return t.of(word, hash)
+}
+
 // add makes more known of a word.
 func (t *wordTable) add(word string, known token) {
 	hash := uint32(0)
@@ -184,11 +193,15 @@ const harmlessNames = `
 	random row_security_active timeofday to_regnamespace to_regproc to_regrole txid_current txid_current_if_assigned
 	txid_current_snapshot txid_status xmlagg`
 
-// stateNames are functions of pg_catalog that change a session or tell of it.
+// stateNames are functions of pg_catalog that change a session or tell of it, or run SQL
+// that they are given. hazards.sql has them too.
 const stateNames = `
 	set_config setseed nextval setval currval lastval
 	pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
-	pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all`
+	pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all
+	cursor_to_xml cursor_to_xmlschema database_to_xml database_to_xml_and_xmlschema database_to_xmlschema query_to_xml
+	query_to_xml_and_xmlschema query_to_xmlschema schema_to_xml schema_to_xml_and_xmlschema schema_to_xmlschema table_to_xml
+	table_to_xml_and_xmlschema table_to_xmlschema ts_rewrite ts_stat`
 
 // byteKind is what a byte is at the beginning of a token.
 type byteKind uint8

@@ -43,8 +43,11 @@ func (r *effectsReader) found() *pool.Effects {
 	case len(e.Names)+len(e.BoundNames)+len(e.Statements)+len(e.LocalResets) > 0 || e.ResetsAll || e.Executes || e.MeaningKey != "":
 	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName:
 		return drawEffects
-	case e.State == pool.StateAny && e.Draws && e.Asks && !e.DrawsByName && !e.AsksByName:
+	case !e.Draws || !e.Asks || e.DrawsByName || e.AsksByName:
+	case e.State == pool.StateAny:
 		return anyEffects
+	case e.State == pool.StateFunctions:
+		return functionEffects
 	}
 	found := r.effects
 	return &found
@@ -56,6 +59,9 @@ var (
 
 	// anyEffects is of one of which nothing is known.
 	anyEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true}
+
+	// functionEffects is of one that calls functions of the database.
+	functionEffects = &pool.Effects{State: pool.StateFunctions, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true}
 
 	// executeEffects is of one that only the server knows.
 	executeEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Executes: true, Draws: true, Asks: true}
@@ -102,10 +108,10 @@ func (r *effectsReader) skipStatement() {
 func (r *effectsReader) affects(kinds pool.StateSet) {
 	r.any = true
 	r.effects.State |= kinds
-	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateTemporary) != 0 {
+	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateFunctions|pool.StateTemporary) != 0 {
 		r.changesMeaning("")
 	}
-	if kinds&(pool.StateSettings|pool.StateHiddenSettings) != 0 {
+	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateFunctions) != 0 {
 		r.effects.Reading = pool.ReadingUnknown
 	}
 }
@@ -132,6 +138,17 @@ func (r *effectsReader) changes(name, key string) {
 // unknown notes that a statement may do anything.
 func (r *effectsReader) unknown() {
 	r.affects(pool.StateAny)
+	r.effects.Draws, r.effects.Asks = true, true
+}
+
+// calls notes that a function is called. known: PostgreSQL has one of that name that
+// changes the session; otherwise it is one of the database, or leaves the session alone.
+func (r *effectsReader) calls(known bool) {
+	if known {
+		r.unknown()
+		return
+	}
+	r.affects(pool.StateFunctions)
 	r.effects.Draws, r.effects.Asks = true, true
 }
 
@@ -192,7 +209,11 @@ func (r *effectsReader) statement() {
 		r.copy()
 	case r.word("create"), r.word("drop"), r.word("alter"):
 		r.define()
-	case r.word("do"), r.word("call"):
+	case r.word("call"):
+		r.calls(false) // pg_catalog has no procedures
+		r.advance()
+		r.query()
+	case r.word("do"):
 		r.unknown()
 		r.searchNames(r.rest())
 	default:

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/billproxy/billproxy/pool"
 )
 
@@ -10,6 +12,9 @@ func (r *effectsReader) query() {
 	var q queryReader
 	q.started = true
 	q.levels[0] = levelQuery
+	var known bool         // PostgreSQL has a function that changes the session, of the name that may be called
+	var atTable bool       // in the place of a table
+	var tables, harms bool // a table is the value of a function; behind a dot is the name of one that harms
 	for !r.ended() {
 		t := r.token
 		if t&tokenName != 0 && q.last&tokenDot == 0 {
@@ -26,13 +31,23 @@ func (r *effectsReader) query() {
 		} else if t&tokenQuoted != 0 {
 			t &^= tokenForbidden
 		}
+		if q.queryDue && t&(tokenSelect|tokenWhere) == 0 {
+			r.calls(known)
+			q.queryDue = false
+			tables = tables || atTable
+		}
+		atTable = q.tableName
 		if !q.accept(t) {
 			r.unknown()
 			return
 		}
+		if t&(tokenName|tokenQuoted) != 0 {
+			known = r.namesState()
+			harms = harms || known && q.before&tokenDot != 0
+		}
 		r.advance()
 	}
-	if r.conflicts > 0 || q.functionTables && q.attributes || r.settingsView && r.updates {
+	if r.conflicts > 0 || q.functionTables && q.attributes || tables && harms || r.settingsView && r.updates {
 		r.unknown()
 	}
 }
@@ -74,6 +89,14 @@ func (r *effectsReader) command(q *queryReader) (t token, fed bool) {
 		return t &^ tokenLock, false
 	}
 	return t, false
+}
+
+// namesState reports whether the current token is a name among stateNames.
+func (r *effectsReader) namesState() bool {
+	if r.token&tokenQuoted != 0 {
+		return wordTokens.find(r.text[r.start+1:r.at-1])&tokenState != 0
+	}
+	return r.token&tokenState != 0
 }
 
 // draws notes that defaults may be computed.
@@ -192,8 +215,10 @@ func (r *effectsReader) knownName(t token) token {
 		r.effects.DrawsByName = true
 	case r.word("currval"), r.word("lastval"):
 		r.any, r.effects.Asks, r.effects.AsksByName = true, true, true
-	default:
+	case bytes.EqualFold(r.text[r.start:r.start+len("pg_")], []byte("pg_")):
 		r.affects(pool.StateLocks)
+	default:
+		r.unknown() // it runs SQL
 	}
 	return t | tokenFunction
 }

@@ -30,7 +30,7 @@ func describeEffects(e *pool.Effects) string {
 	for _, name := range e.Statements {
 		parts = append(parts, "statement "+name)
 	}
-	listed := e.State&(pool.StateSettings|pool.StateHiddenSettings) != 0 // then nothing is known of the others either
+	listed := e.State&(pool.StateSettings|pool.StateHiddenSettings|pool.StateFunctions) != 0 // then nothing is known of the others either
 	for _, flag := range []struct {
 		set  bool
 		word string
@@ -51,7 +51,7 @@ func describeEffects(e *pool.Effects) string {
 }
 
 func TestEffects(t *testing.T) {
-	const anything = "anything, meaning"
+	const anything, functions = "anything, meaning", "what functions change, meaning"
 	tests := map[string][]string{
 		"": { // nothing, but perhaps a sequence
 			"", ";;", "select 1", "select now(), random()", "values (1)", "table t", "begin; commit", "start transaction read only", "savepoint a; release a",
@@ -102,12 +102,25 @@ func TestEffects(t *testing.T) {
 		"anything, currval and lastval, reset all, meaning": {"discard all"},
 		"anything, statement p, execute, meaning":           {"execute p(1)", "create table t as execute P", `explain analyze execute "p"`},
 		"anything, set my.tenant, meaning":                  {"do $$ begin set my.tenant = 1; end $$", "do $$ begin perform set_config('my.tenant', 'x', false); end $$"},
+		functions: {
+			"select f(1)", "select s.now()", `select "now"()`, "call p()", `call "insert"(f(1))`, "insert into t select f(1)", "insert into t (a) values (f(1))",
+			"update t set a = f(1)", "delete from t where f(1)", "merge into t using u on true when not matched then insert (a) values (1)",
+			"copy (select f(1)) to stdout", "explain select f(1)", "declare c cursor for select f(1)", "select * from t order by set(1)",
+			"select distinct on (a) f(b) from t", "select a, lower(f(b, (select max(c) from g(1) u))) from t", "select * from f(1) x (a, b) join t on t.a = x.a", "select x.a from f(1) x",
+		},
+		"advisory locks, what functions change, meaning":       {"select f(1), pg_advisory_lock(1)"},
+		"what functions change, set my.tenant, meaning":        {"select f(set_config('my.tenant', 'x', false))"},
+		"temporary objects, what functions change, meaning":    {"create table t as select f(1)"},
+		"PREPARE, what functions change, statement p, meaning": {"prepare p as select f($1)"},
+		"what functions change, nextval, meaning":              {"select f(nextval('s'))"},
 		anything: {
-			"select f(1)", "select s.now()", `select "now"()`, "call p()", "do $$ begin null; end $$", "insert into t select f(1)", "insert into t (a) values (f(1))",
-			"update t set a = f(1)", "delete from t where f(1)", "merge into t using u on true when not matched then insert (a) values (1)", "insert into t values (1) on conflict(f)",
-			"copy (select f(1)) to stdout", "copy t from stdin where f(a)", "explain select f(1)", "declare c cursor for select f(1)", "vacuum", "alter table t alter a set default 1",
-			"select * from t order by set(1)", "update pg_settings set setting = 'x'", "select distinct on (a) f(b) from t", "select x.f from generate_series(1, 2) x", "create table t as select f(1)",
-			"grant a to b", "nonsense", "select 1 operator(s.+) 2", "refresh materialized view m",
+			"do $$ begin null; end $$", "insert into t values (1) on conflict(f)", "copy t from stdin where f(a)", "vacuum", "alter table t alter a set default 1",
+			"update pg_settings set setting = 'x'", "select x.f from generate_series(1, 2) x", "grant a to b", "nonsense",
+			"select 1 operator(s.+) 2", "refresh materialized view m", "select query_to_xml('select 1', true, true, '')", `select "ts_stat"('select 1')`,
+			`select "set_config"('a', 'b', false)`, "select s.pg_advisory_lock(1)",
+		},
+		"anything, what functions change, meaning": {
+			"select (f(1)).a", `select a, x."ts_stat" from t, f(1) x`, "select x.pg_advisory_lock from t join lateral f(1) x on true",
 		},
 	}
 	for want, texts := range tests {

@@ -14,11 +14,14 @@ import (
 // for.
 const unblock = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
 
+// scanSettings stands in front of the part of it that is about what functions can do.
+const scanSettings = "SET LOCAL statement_timeout TO 0;SET LOCAL jit TO off;SET LOCAL search_path TO pg_catalog,pg_temp;"
+
 // isInspection reports whether a message, as a word, is the question of a pool about
 // the state of a session.
 func isInspection(word string) bool {
 	word = strings.Replace(word, unblock, "", 1)
-	return strings.HasPrefix(word, "Q|SELECT pg_catalog.current_setting(") || strings.HasPrefix(word, "Q|SELECT EXISTS(")
+	return strings.HasPrefix(word, "Q|"+scanSettings) || strings.HasPrefix(word, "Q|SELECT pg_catalog.current_setting(") || strings.HasPrefix(word, "Q|SELECT EXISTS(")
 }
 
 var (
@@ -38,6 +41,7 @@ func (s *Session) inspect(text string) {
 		s.ready()
 		return
 	}
+	text, _, scanned := strings.Cut(text, scanSettings)
 	rest, unblocked := strings.CutPrefix(text, unblock)
 	first, rest, _ := strings.Cut(rest, ";")
 	var row []any
@@ -60,13 +64,13 @@ func (s *Session) inspect(text string) {
 	if unblocked {
 		s.Reply("C|SET")
 	}
-	s.Reply("T|current_setting")
-	s.Conn.Feed(dataRow(row...))
-	s.Reply("C|SELECT 1")
+	if first != "" {
+		s.Reply("T|current_setting")
+		s.Conn.Feed(dataRow(row...))
+		s.Reply("C|SELECT 1")
+	}
 	for query := range strings.SplitSeq(rest, ";") {
 		switch {
-		case strings.Contains(query, "prosrc"):
-			s.Reply("T|name", "C|SELECT 0")
 		case strings.Contains(query, "source"):
 			s.Reply("T|name")
 			for _, name := range slices.Sorted(maps.Keys(s.settings)) {
@@ -78,6 +82,13 @@ func (s *Session) inspect(text string) {
 		case strings.Contains(query, "context"):
 			s.Reply("T|name", "C|SELECT 0")
 		}
+	}
+	if scanned {
+		s.Reply("C|SET", "C|SET", "C|SET", "T|hazard")
+		for _, hazard := range s.postgres.Hazards {
+			s.Conn.Feed(dataRow(hazard))
+		}
+		s.Reply("C|SELECT 1")
 	}
 	s.ready()
 }

@@ -33,6 +33,10 @@ type Postgres struct {
 	// one of their result type.
 	Column string
 
+	// Hazards is what functions of the database can do, in the words of the pool's
+	// question.
+	Hazards []string
+
 	// BadText is a text that is refused when it is parsed, besides "bad".
 	BadText string
 

@@ -101,6 +101,10 @@ func (s *statement) endsTransaction() bool { return s.kind == kindCommit || s.ki
 // parseSQL splits a query string into statements. ok is false if one of them is
 // not understood; then none is run.
 func parseSQL(text string) (statements []*statement, ok bool) {
+	text, _, scans := strings.Cut(text, scanSettings)
+	if scans {
+		defer func() { statements = append(statements, &statement{kind: kindInspect, inspection: &inspection{}}) }()
+	}
 	for text != "" {
 		end := endOfStatement(text)
 		s := parseStatement(strings.TrimSpace(text[:end]))
