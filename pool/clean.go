@@ -12,7 +12,7 @@ import (
 func (s *Server) remains() StateSet {
 	remains := s.pins&^StateSequences | s.suspected
 	if remains&StateFunctions != 0 {
-		remains = remains&^StateFunctions | s.pool.functionState()&StateAny
+		remains = remains&^StateFunctions | s.pool.database.functionState()&StateAny
 	}
 	if len(s.suspectedNames) > 0 {
 		remains |= StateSettings

@@ -93,6 +93,14 @@ type Effects struct {
 	// names of settings too.
 	BoundNames []int
 
+	// Functions are the functions of the database that it calls, by name, if it calls
+	// some; none of them stands for all.
+	Functions []string
+
+	// Defines: it may define functions, Defined are the settings that these seem to set.
+	Defines bool
+	Defined []string
+
 	// Resets are the settings among Names that may have been given back the value
 	// that they had at login; ResetsAll stands for all settings.
 	Resets    []string
@@ -129,7 +137,14 @@ func (e *Effects) Add(other *Effects) {
 	if other == nil {
 		return
 	}
+	if other.State&StateFunctions != 0 && len(other.Functions) == 0 {
+		e.Functions, e.State = nil, e.State|StateFunctions
+	}
+	for _, name := range other.Functions {
+		e.AddFunction(name)
+	}
 	e.State |= other.State
+	e.Defines, e.Defined = e.Defines || other.Defines, append(e.Defined, other.Defined...)
 	for _, name := range other.Names {
 		e.AddName(name)
 	}
@@ -152,6 +167,21 @@ func (e *Effects) Add(other *Effects) {
 	e.Draws, e.DrawsByName = e.Draws || other.Draws, e.DrawsByName || other.DrawsByName
 	e.Asks, e.AsksByName = e.Asks || other.Asks, e.AsksByName || other.AsksByName
 }
+
+// AddFunction adds a function of the database that is called.
+func (e *Effects) AddFunction(name string) {
+	switch {
+	case e.State&StateFunctions != 0 && len(e.Functions) == 0, slices.Contains(e.Functions, name):
+	case len(e.Functions) == maxFunctions:
+		e.Functions = nil
+	default:
+		e.Functions = append(e.Functions, name)
+	}
+	e.State |= StateFunctions
+}
+
+// maxFunctions is how many functions of a statement are told from all.
+const maxFunctions = 8
 
 // AddName adds a setting that may change.
 func (e *Effects) AddName(name string) {

@@ -9,42 +9,62 @@ import (
 
 // A statement that calls a function of the database may do whatever that does, or what
 // it calls, or a trigger, default, view or operator that it comes upon. So PostgreSQL is
-// asked, now and then, what all functions of the database together can do to a session,
-// going by their sources: an inspection looks for that only, and there is none where no
-// function changes sessions.
+// asked, now and then, what the functions of the database can do to a session, going by
+// their sources: behind a call, an inspection looks for that only, and there is none if
+// the function leaves sessions alone.
 
-// hazards is what the functions of a database can do to a session.
-type hazards struct {
-	known bool
+// hazard is what a function can do to a session.
+type hazard struct {
 	state StateSet // kinds
 	names []string // settings that are not in it
+	local bool     // it can change settings until the end of the transaction
+}
 
-	// What it is good for: a generation of the registry, which ends when a change of the
-	// schema is seen, and a time, because changes are made where nobody sees them.
-	generation uint64
-	until      time.Duration
-	due        time.Duration // when PostgreSQL is asked again, if somebody wants to know
-	askedAt    time.Duration
+// hazards is what the functions of a database can do.
+type hazards struct {
+	known bool
+
+	// named is that of functions by name, of those that can do something; unnamed of what
+	// runs without being named, and so of any function; all is the sum.
+	named        map[string]*hazard
+	unnamed, all hazard
+	settings     []string // of applications, that some function sets
+
+	// revision counts the answers that told of more than the one before.
+	revision uint64
+
+	// What it is good for: a state of the definitions, as far as they are seen to change,
+	// and a time, because changes are made where nobody sees them.
+	definitions uint64
+	until       time.Duration
+	due         time.Duration // when PostgreSQL is asked again, if somebody wants to know
+	askedAt     time.Duration
+	took        time.Duration
 }
 
 // scanSettings stands in front of the query for the hazards, which must not depend on the
-// session, nor take longer for being compiled. hazardQuery returns one in a row.
+// session, nor take longer for being compiled. hazardQuery returns one in a row: "name
+// hazard", or "* hazard" of what runs without being named.
 const scanSettings = "SET LOCAL statement_timeout TO 0;SET LOCAL jit TO off;SET LOCAL search_path TO pg_catalog,pg_temp;"
 
 //go:embed hazards.sql
 var hazardQuery string
 
 // PostgreSQL is asked again after a hundred times as long as it took to answer, within
-// these bounds; without an answer, after the longer one. The answer is relied on for
-// twice as long, so that only one transaction waits for the next.
+// these bounds; without an answer, after the longer one; and after ten times as long when
+// functions have been defined. The answer is relied on for twice as long, so that only
+// one transaction waits for the next.
 const (
-	minScanPeriod = time.Second
-	maxScanPeriod = time.Minute
-	scanShare     = 100
+	minScanPeriod   = time.Second
+	maxScanPeriod   = time.Minute
+	scanShare       = 100
+	definitionShare = 10
 )
 
-// maxHazardNames is how many settings are asked for by name rather than listed.
-const maxHazardNames = 16
+const (
+	maxHazardNames    = 16     // settings that are asked for by name rather than listed
+	maxNamedFunctions = 10_000 // functions that are told from each other
+)
 
 // hazardKinds are the kinds of state in the words of the query.
 var hazardKinds = map[string]StateSet{
@@ -58,78 +78,183 @@ var hazardKinds = map[string]StateSet{
 	"numbers":   StateSequences,
 }
 
+// add adds a row of the answer, and reports whether it is one.
+func (h *hazards) add(row string) bool {
+	function, word, ok := strings.Cut(row, " ")
+	if !ok || !h.all.add(word) {
+		return false
+	}
+	if name, ok := strings.CutPrefix(word, "set "); ok && strings.Contains(name, ".") && len(h.settings) < maxCustomSettings {
+		h.settings = append(h.settings, name)
+	}
+	if function == "*" || h.named[function] == nil && len(h.named) == maxNamedFunctions {
+		return h.unnamed.add(word)
+	}
+	if h.named == nil {
+		h.named = map[string]*hazard{}
+	}
+	if h.named[function] == nil {
+		h.named[function] = &hazard{}
+	}
+	return h.named[function].add(word)
+}
+
+// complete ends the answer: what runs without being named, every function does.
+func (h *hazards) complete() {
+	for _, named := range h.named {
+		named.state |= h.unnamed.state
+		named.local = named.local || h.unnamed.local
+		for _, name := range h.unnamed.names {
+			named.addName(name)
+		}
+	}
+}
+
+// exceeds reports whether some function can do something that it could not before.
+func (h *hazards) exceeds(before *hazards) bool {
+	if !before.known || h.unnamed.exceeds(&before.unnamed) {
+		return true
+	}
+	for function, named := range h.named {
+		if named.exceeds(before.of(function)) {
+			return true
+		}
+	}
+	return false
+}
+
+// of returns what a function can do.
+func (h *hazards) of(function string) *hazard {
+	if named := h.named[function]; named != nil {
+		return named
+	}
+	return &h.unnamed
+}
+
 // add adds a hazard as the query calls it, and reports whether it is one.
-func (h *hazards) add(hazard string) bool {
-	if kind, ok := hazardKinds[hazard]; ok {
+func (h *hazard) add(word string) bool {
+	if kind, ok := hazardKinds[word]; ok {
 		h.state |= kind
 		return true
 	}
-	name, ok := strings.CutPrefix(hazard, "set ")
+	if word == "local" {
+		h.local = true
+		return true
+	}
+	name, ok := strings.CutPrefix(word, "set ")
 	if ok && ValidSettingName(name) {
-		h.names = append(h.names, name)
+		h.addName(name)
 	}
 	return ok
 }
 
+func (h *hazard) addName(name string) {
+	switch {
+	case slices.Contains(h.names, name), h.state&StateSettings != 0:
+	case len(h.names) == maxHazardNames:
+		h.state, h.names = h.state|StateSettings, nil
+	default:
+		h.names = append(h.names, name)
+	}
+}
+
+// exceeds reports whether it can do something that other cannot.
+func (h *hazard) exceeds(other *hazard) bool {
+	more := func(name string) bool { return !slices.Contains(other.names, name) }
+	return h.state&^other.state != 0 || slices.ContainsFunc(h.names, more)
+}
+
+// changesMeaning reports whether texts can mean, or be read as, something else behind it.
+func (h *hazard) changesMeaning() bool {
+	return h.local || h.state&(StateSettings|StateTemporary) != 0 ||
+		slices.ContainsFunc(h.names, func(name string) bool { return ChangesMeaning(name) || ChangesReading(name) != ReadingSame })
+}
+
+// unknownHazard is of functions of which nothing is known.
+var unknownHazard = hazard{state: StateAny | StateSequences, local: true}
+
 // scanDue reports whether PostgreSQL should be asked what functions can do, which matters
 // to a transaction that may have called some.
 func (s *Server) scanDue() bool {
-	return s.suspected&(StateFunctions|StateSettings) != 0 && s.pool.now() >= s.pool.hazards.due
+	return s.suspected&(StateFunctions|StateSettings) != 0 && s.pool.now() >= s.pool.database.hazards.due
 }
 
 // beginScan adds to a question what functions can do.
 func (s *Server) beginScan(q *inspection) {
-	s.pool.hazards.due = s.pool.now() + maxScanPeriod
+	d := s.pool.database
+	d.hazards.due = s.pool.now() + maxScanPeriod
 	q.scan = true
-	q.hazards = hazards{known: true, generation: s.pool.Registry().generation, askedAt: s.pool.now()}
+	q.hazards = hazards{known: true, definitions: d.definitions, askedAt: s.pool.now()}
 }
 
 // scanDone acts on the answer. If functions can do more than was in question, that is.
 func (s *Server) scanDone(h *hazards) {
-	for _, name := range h.names {
-		s.pool.noteSetting(name)
+	d := s.pool.database
+	for _, name := range h.settings {
+		d.noteSetting(name)
 	}
-	if len(h.names) > maxHazardNames {
-		h.state, h.names = h.state|StateSettings, nil
-	}
-	period := min(max(scanShare*(s.pool.now()-h.askedAt), minScanPeriod), maxScanPeriod)
+	h.complete()
+	h.took = s.pool.now() - h.askedAt
+	period := min(max(scanShare*h.took, minScanPeriod), maxScanPeriod)
 	h.due, h.until = h.askedAt+period, h.askedAt+2*period
-	before := s.pool.hazards
-	s.pool.hazards = *h
-	more := func(name string) bool { return !slices.Contains(before.names, name) }
-	if before.known && (h.state&^before.state != 0 || slices.ContainsFunc(h.names, more)) {
+	h.revision = d.hazards.revision
+	if h.exceeds(&d.hazards) {
+		h.revision++
 		s.suspected |= StateFunctions
+	}
+	d.hazards = *h
+	if h.definitions != d.definitions {
+		d.scanSoon()
 	}
 }
 
-// hazardsKnown reports whether it is known what functions could do when PostgreSQL was
-// asked last, and no change of the schema has been seen since.
-func (p *Pool) hazardsKnown() bool {
-	return p.hazards.known && p.hazards.generation == p.Registry().generation
+// hazardOf returns what the functions can do that a statement calls.
+func (s *Server) hazardOf(e *Effects) *hazard {
+	d := s.pool.database
+	switch {
+	case e.State&StateFunctions == 0:
+		return &hazard{}
+	case !d.hazardsKnown():
+		return &unknownHazard
+	case len(e.Functions) == 0:
+		return &d.hazards.all
+	}
+	found := &d.hazards.unnamed
+	for _, function := range e.Functions {
+		switch named := d.hazards.of(function); {
+		case found == &d.hazards.unnamed:
+			found = named
+		case named != &d.hazards.unnamed:
+			return &d.hazards.all
+		}
+	}
+	return found
 }
 
 // functionState is the kinds of state that functions of the database may change.
-func (p *Pool) functionState() StateSet {
+func (d *database) functionState() StateSet {
 	switch {
-	case !p.hazardsKnown():
-		return StateAny | StateSequences
-	case len(p.hazards.names) > 0:
-		return p.hazards.state | StateSettings
+	case !d.hazardsKnown():
+		return unknownHazard.state
+	case len(d.hazards.all.names) > 0:
+		return d.hazards.all.state | StateSettings
 	default:
-		return p.hazards.state
+		return d.hazards.all.state
 	}
 }
 
-// suspectFunctions puts in question what functions can change. It is done when one is
-// called, and again when the transaction has ended, because they may be replaced or
-// dropped meanwhile.
-func (s *Server) suspectFunctions() {
-	if !s.pool.hazardsKnown() {
-		s.suspected |= StateAny
-		return
+// suspectFunctions puts in question what the functions can change that a statement calls.
+func (s *Server) suspectFunctions(h *hazard) {
+	if s.suspected&StateFunctions == 0 {
+		s.suspected |= StateFunctions
+		s.judgedBy = s.pool.database.hazards.revision
 	}
-	s.suspected |= s.pool.hazards.state & StateAny
-	for _, name := range s.pool.hazards.names {
+	s.suspectHazard(h)
+}
+
+func (s *Server) suspectHazard(h *hazard) {
+	s.suspected |= h.state & StateAny
+	for _, name := range h.names {
 		s.suspectName(name)
 	}
 }
@@ -141,15 +266,19 @@ func (s *Server) suspectName(name string) {
 	}
 }
 
-// resolveFunctions puts what functions can have changed in the place of StateFunctions,
-// and what they can have taken away.
+// resolveFunctions ends, with the transaction, what began when it called a function: by
+// now it may be known that functions can do more. What the client is pinned by, they can
+// have taken away.
 func (s *Server) resolveFunctions() {
 	if s.suspected&StateFunctions == 0 {
 		return
 	}
 	s.suspected = s.suspected&^StateFunctions | s.pins&StateAny
-	if s.pool.now() >= s.pool.hazards.until {
-		s.suspected |= StateAny
+	d := s.pool.database
+	switch {
+	case !d.hazardsKnown(), s.pool.now() >= d.hazards.until:
+		s.suspectHazard(&unknownHazard)
+	case s.judgedBy != d.hazards.revision:
+		s.suspectHazard(&d.hazards.all)
 	}
-	s.suspectFunctions()
 }

@@ -1,4 +1,4 @@
-WITH builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a session, tells of it, or runs the SQL that it is given
+WITH RECURSIVE builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a session, tells of it, or runs the SQL that it is given
   SELECT oid, proname FROM pg_proc WHERE oid < 16384
     AND proname ~ $r$^(set_config|currval|lastval|pg_(try_)?advisory_(un)?lock.*|.*_to_xml.*|ts_stat|ts_rewrite)$$r$
 ), tree AS ( -- expressions that PostgreSQL keeps as trees, in which functions are numbers
@@ -14,53 +14,70 @@ WITH builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a session, te
   UNION ALL SELECT to_jsonb(p)->>'prosqlbody' FROM pg_proc p WHERE oid >= 16384 AND prolang = 14 AND prosrc = ''
 ), call(expression) AS MATERIALIZED (
   SELECT $r$:\w*(?:funcid|fnoid) ($r$ || string_agg(oid::text, '|') || $r$)\M$r$ FROM builtin
-), source AS (
-  SELECT l.lanname AS language, p.prosrc AS source FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+), source AS ( -- of functions by name, and of what runs without being named, which has none
+  SELECT p.proname::text AS function, l.lanname AS language, p.prosrc AS source FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
     WHERE p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql')
-  UNION ALL SELECT 'sql', 'execute' FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+  UNION ALL SELECT p.proname, 'sql', CASE WHEN p.proname = 'set_limit' THEN 'set pg_trgm.similarity_threshold' ELSE 'execute' END FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
     WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'plpgsql') AND p.prokind <> 'a'
     AND NOT (l.lanname = 'internal' AND p.prosrc ~ '^(multi)?range_constructor')
     AND NOT (l.lanname IN ('c', 'internal') AND EXISTS (
       SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
-        AND e.extname IN ( -- known to leave the session alone
+        AND (e.extname = 'pg_trgm' AND p.proname <> 'set_limit' OR e.extname IN ( -- known to leave the session alone
           'amcheck', 'bloom', 'btree_gin', 'btree_gist', 'citext', 'cube', 'dict_int', 'dict_xsyn', 'earthdistance', 'fuzzystrmatch',
           'hstore', 'intarray', 'isn', 'lo', 'ltree', 'moddatetime', 'pg_buffercache', 'pg_freespacemap', 'pg_prewarm',
           'pg_stat_statements', 'pg_visibility', 'pgcrypto', 'pgrowlocks', 'pgstattuple', 'seg', 'sslinfo', 'tsm_system_rows',
-          'tsm_system_time', 'unaccent', 'uuid-ossp')))
-  UNION ALL SELECT 'sql', b.proname FROM (
+          'tsm_system_time', 'unaccent', 'uuid-ossp'))))
+  UNION ALL SELECT NULL, 'sql', b.proname FROM (
       SELECT DISTINCT m[1] AS oid FROM call, tree t(body), regexp_matches(body, call.expression, 'g') m WHERE body ~ call.expression
     ) called JOIN builtin b ON b.oid = called.oid::oid
-  UNION ALL SELECT 'sql', b.proname FROM builtin b
+  UNION ALL SELECT NULL, 'sql', b.proname FROM builtin b
     WHERE EXISTS (SELECT FROM pg_operator o WHERE o.oid >= 16384 AND o.oprcode = b.oid)
     OR EXISTS (SELECT FROM pg_cast c WHERE c.oid >= 16384 AND c.castfunc = b.oid)
     OR EXISTS (SELECT FROM pg_aggregate a WHERE a.aggfnoid >= 16384 AND b.oid IN (
       a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn))
 ), bare AS ( -- without the comments that are certain to be some, or parts of strings
-  SELECT language, regexp_replace(regexp_replace(source, $r$/\*[^\n\r'"$*]*\*/$r$, ' ', 'g'), $r$--[^\n\r'"$*]*(?=[\n\r]|$)$r$, ' ', 'g') AS body
+  SELECT function, language, regexp_replace(regexp_replace(source, $r$/\*[^\n\r'"$*]*\*/$r$, ' ', 'g'), $r$--[^\n\r'"$*]*(?=[\n\r]|$)$r$, ' ', 'g') AS body
   FROM source WHERE source ~* $r$set|execute|create|import|into|pg_temp|listen|advisory|hold|prepare|lastval|currval|discard|u&|_to_xml|ts_stat|ts_rewrite|extension|procedure|function|language$r$
   OFFSET 0
 ), commands AS ( -- without what looks like SET but is UPDATE ... SET or ends with the transaction
-  SELECT language, CASE WHEN body ~ $r$--|/\*$r$ THEN body ELSE
+  SELECT function, language, body AS whole, CASE WHEN body ~ $r$--|/\*$r$ THEN body ELSE
     regexp_replace(regexp_replace(body,
       $r$\mset\s+(?:local|transaction|constraints)\M(?!\s*\.)|\mset_config\s*\(\s*'[^']*'\s*,(?:'[^']*'|[^();'"$]|\$\d)*,\s*true\s*\)$r$, ' ', 'gi'),
       $r$\mupdate(?:\s+only)?(?:\s+(?!(?:begin|then|else|loop|of|skip|nowait)\M)(?!"?pg_settings\M)(?:[a-z_]\w*|"[^"';$\n\r]+")(?:\s*\.\s*(?!"?pg_settings\M)(?:[a-z_]\w*|"[^"';$\n\r]+"))*){0,3}(?:\s*\*)?\s+set\M$r$, ' ', 'gi')
     END AS body
   FROM bare OFFSET 0
+), direct AS MATERIALIZED (
+  SELECT DISTINCT function, hazard FROM commands, LATERAL (
+    SELECT 'anything' WHERE body ~* $r$\m(execute|discard|language|extension)\M|\m(create|alter|replace)\s+(function|procedure|routine|aggregate)\M|_to_xml|\mts_(stat|rewrite)\M|\mu&["']$r$
+    UNION ALL SELECT 'local' WHERE whole ~* $r$\mset_config\M|\mset\M.*\mlocal\M$r$
+    UNION ALL SELECT 'settings' WHERE body ~* $r$\mpg_settings\M$r$
+      OR regexp_replace(body, $r$\mset_config"?\s*\(\s*'[a-z_][\w$]*(?:\.[a-z_][\w$]*)*'\s*,$r$, ' ', 'gi') ~* $r$\mset_config\M$r$
+      OR regexp_replace(body, $r$\m(?:set|reset)\s+(?:session\s+)?(?!(?:time|names|schema|xml|session|characteristics|authorization|all)\M)(?:[a-z_]|"[a-z_][\w$.]*")$r$, ' ', 'gi') ~* $r$\m(set|reset)\M$r$
+    UNION ALL SELECT 'temporary' WHERE body ~* $r$\m(create|import|pg_temp)\M$r$
+      OR language = 'sql' AND regexp_replace(body, $r$\m(insert|merge)\s+into\M$r$, ' ', 'gi') ~* $r$\minto\M$r$
+    UNION ALL SELECT 'channels' WHERE body ~* $r$\m(un)?listen\M$r$
+    UNION ALL SELECT 'locks' WHERE body ~* $r$advisory_(?!xact_)$r$
+    UNION ALL SELECT 'cursors' WHERE body ~* $r$\mhold\M$r$
+    UNION ALL SELECT 'prepared' WHERE body ~* $r$\mprepare\M$r$
+    UNION ALL SELECT 'numbers' WHERE body ~* $r$\m(currval|lastval)\M$r$
+    UNION ALL SELECT 'set ' || lower(m[1]) FROM regexp_matches(body, $r$\mset_config"?\s*\(\s*'([a-z_][\w$]*(?:\.[a-z_][\w$]*)*)'\s*,$r$, 'gi') m
+    UNION ALL SELECT 'set ' || lower(concat_ws('.', m[1], m[2]))
+      FROM regexp_matches(body, $r$\m(?:set|reset)\s+(?:session\s+)?"?([a-z_][\w$]*(?:\.[a-z_][\w$]*)?)"?(?:\s*\.\s*"?([a-z_][\w$]*)"?)?$r$, 'gi') m
+  ) found(hazard)
+), mention AS ( -- one function of another, by a word that is its name, or as PostgreSQL has noted
+  SELECT DISTINCT p.proname::text AS caller, left(long, 63) AS word FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang,
+    unnest(string_to_array(translate(lower(p.prosrc COLLATE "C"), E' \t\n\r\f\x0b!"#$%&\'()*+,-./:;<=>?@[\\]^`{|}~', repeat(' ', 37)), ' ')) long
+    WHERE p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') AND left(long, 63) IN (SELECT proname::text FROM pg_proc WHERE oid >= 16384)
+    AND EXISTS (SELECT FROM direct WHERE function IS NOT NULL)
+  UNION SELECT caller.proname, p.proname FROM pg_depend d JOIN pg_proc caller ON caller.oid = d.objid JOIN pg_proc p ON p.oid = d.refobjid
+    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass
+), hazard AS (
+  SELECT function, hazard FROM direct
+  UNION SELECT m.caller, h.hazard FROM hazard h JOIN mention m ON m.word = h.function
+), unnamed AS ( -- functions of triggers, defaults, views, operators and such, and those whose names are written with quotes
+  SELECT proname::text AS function FROM pg_proc WHERE oid >= 16384 AND proname !~ '^[a-z_][a-z0-9_]*$'
+  UNION SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.refobjid
+    WHERE p.oid >= 16384 AND d.refclassid = 'pg_proc'::regclass AND d.classid <> 'pg_proc'::regclass
 )
-SELECT DISTINCT hazard FROM commands, LATERAL (
-  SELECT 'anything' WHERE body ~* $r$\m(execute|discard|language|extension)\M|\m(create|alter|replace)\s+(function|procedure|routine|aggregate)\M|_to_xml|\mts_(stat|rewrite)\M|\mu&["']$r$
-  UNION ALL SELECT 'settings' WHERE body ~* $r$\mpg_settings\M$r$
-    OR regexp_replace(body, $r$\mset_config"?\s*\(\s*'[a-z_][\w$]*(?:\.[a-z_][\w$]*)*'\s*,$r$, ' ', 'gi') ~* $r$\mset_config\M$r$
-    OR regexp_replace(body, $r$\m(?:set|reset)\s+(?:session\s+)?(?!(?:time|names|schema|xml|session|characteristics|authorization|all)\M)(?:[a-z_]|"[a-z_][\w$.]*")$r$, ' ', 'gi') ~* $r$\m(set|reset)\M$r$
-  UNION ALL SELECT 'temporary' WHERE body ~* $r$\m(create|import|pg_temp)\M$r$
-    OR language = 'sql' AND regexp_replace(body, $r$\m(insert|merge)\s+into\M$r$, ' ', 'gi') ~* $r$\minto\M$r$
-  UNION ALL SELECT 'channels' WHERE body ~* $r$\m(un)?listen\M$r$
-  UNION ALL SELECT 'locks' WHERE body ~* $r$advisory_(?!xact_)$r$
-  UNION ALL SELECT 'cursors' WHERE body ~* $r$\mhold\M$r$
-  UNION ALL SELECT 'prepared' WHERE body ~* $r$\mprepare\M$r$
-  UNION ALL SELECT 'numbers' WHERE body ~* $r$\m(currval|lastval)\M$r$
-  UNION ALL SELECT 'set ' || lower(m[1]) FROM regexp_matches(body, $r$\mset_config"?\s*\(\s*'([a-z_][\w$]*(?:\.[a-z_][\w$]*)*)'\s*,$r$, 'gi') m
-  UNION ALL SELECT 'set ' || lower(concat_ws('.', m[1], m[2]))
-    FROM regexp_matches(body, $r$\m(?:set|reset)\s+(?:session\s+)?"?([a-z_][\w$]*(?:\.[a-z_][\w$]*)?)"?(?:\s*\.\s*"?([a-z_][\w$]*)"?)?$r$, 'gi') m
-) found(hazard)
+SELECT DISTINCT CASE WHEN function IN (SELECT function FROM unnamed) THEN '*' ELSE coalesce(function, '*') END || ' ' || hazard FROM hazard

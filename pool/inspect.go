@@ -63,7 +63,12 @@ func (s *Server) Affect(e *Effects) {
 	if e == nil {
 		return
 	}
-	if e.Meaning {
+	called := s.hazardOf(e)
+	switch {
+	case called.changesMeaning():
+		s.changeMeaning("")
+		s.changeReading(ReadingUnknown)
+	case e.Meaning:
 		s.changeMeaning(e.MeaningKey)
 	}
 	s.changeReading(e.Reading)
@@ -75,30 +80,18 @@ func (s *Server) Affect(e *Effects) {
 	if e.Draws || e.Asks {
 		s.drawNumbers(e)
 	}
-	s.suspected |= e.State
+	s.suspected |= e.State &^ StateFunctions
 	if e.State&StateFunctions != 0 {
-		s.suspectFunctions()
+		s.suspectFunctions(called)
+	}
+	if e.Defines {
+		s.define(e.Defined)
 	}
 	for _, name := range e.Names {
 		s.suspectName(name)
-		s.pool.noteSetting(name)
+		s.pool.database.noteSetting(name)
 	}
 }
-
-// noteSetting remembers a setting of an extension or application: PostgreSQL does not
-// list them, so they have to be asked for by name.
-func (p *Pool) noteSetting(name string) {
-	if !strings.Contains(name, ".") || p.customSettings[name] || len(p.customSettings) >= maxCustomSettings {
-		return
-	}
-	if p.customSettings == nil {
-		p.customSettings = map[string]bool{}
-	}
-	p.customSettings[name] = true
-}
-
-// maxCustomSettings bounds what a client can make the pool ask for.
-const maxCustomSettings = 256
 
 // suspect reports whether something is in question.
 func (s *Server) suspect() bool { return s.suspected != 0 || len(s.suspectedNames) > 0 }
@@ -114,12 +107,6 @@ func (s *Server) inspect() bool {
 	}
 	q := &s.inspection
 	scan := s.scanDue()
-	if scan && s.suspected == StateFunctions && len(s.suspectedNames) == 0 && s.pool.hazardsKnown() {
-		*q = inspection{active: true, results: 1}
-		s.beginScan(q)
-		s.inject(unblock+scanSettings+hazardQuery, purposeInspect)
-		return true
-	}
 	s.resolveFunctions()
 	if s.numbers.discarded {
 		s.numbers = numbers{}
@@ -141,7 +128,9 @@ func (s *Server) inspect() bool {
 		return false
 	}
 	q.active = true
-	s.pool.stats.Inspections++
+	if q.results == 0 { // else it is not about the session
+		s.pool.stats.Inspections++
+	}
 	s.inject(sql, purposeInspect)
 	return true
 }
@@ -166,7 +155,7 @@ func (s *Server) askForUnlisted(q *inspection) {
 			add(e.Name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.pool.customSettings)) {
+	for _, name := range slices.Sorted(maps.Keys(s.pool.database.customSettings)) {
 		add(name)
 	}
 }
@@ -186,7 +175,12 @@ func (s *Server) inspectionQuery(q *inspection) string {
 			separator = ","
 		}
 	}
-	if len(sql) == 0 {
+	switch {
+	case len(sql) > 0:
+	case q.scan:
+		q.results = 1 // without the row
+		return unblock + scanSettings + hazardQuery
+	default:
 		return ""
 	}
 	if q.listing || q.scan || slices.Contains(q.names, deferrable) || s.settings.unblock() != "" {
@@ -299,9 +293,9 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	q.active = false
 	failed := refusal != nil || q.malformed || q.results == 0
 	switch {
-	case q.scan && failed: // without that it may not
-		s.pool.hazards.known = false
-		s.suspected |= q.state | StateSettings
+	case q.scan && failed: // without the scan it may not
+		s.pool.database.hazards.known = false
+		s.suspected |= StateAny
 		return
 	case q.scan:
 		s.scanDone(&q.hazards)
@@ -335,7 +329,7 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 // asked reports whether the question was about all settings of applications that are
 // known by now.
 func (s *Server) asked(q *inspection) bool {
-	for name := range s.pool.customSettings {
+	for name := range s.pool.database.customSettings {
 		if !slices.Contains(q.names, name) {
 			return false
 		}

@@ -16,6 +16,7 @@ type Pool struct {
 	Database string
 	User     string
 	pools    *Pools
+	database *database
 	config   *Config
 	loop     reactor.Loop
 
@@ -46,12 +47,9 @@ type Pool struct {
 	retryAt      time.Duration
 	retryTimer   reactor.Timer
 
-	// customSettings are those that PostgreSQL does not list and some client has named;
-	// contexts is what PostgreSQL says of those that not everybody may set, nil if it
-	// has not been asked.
-	customSettings map[string]bool
-	contexts       map[string]string
-	hazards        hazards // what functions of the database can do to a session
+	// contexts is what PostgreSQL says of the settings that not everybody may set, nil
+	// if it has not been asked.
+	contexts map[string]string
 
 	// readings are the settings by which texts are read, of all that clients have.
 	readings map[readingKey]*Settings

@@ -84,7 +84,10 @@ func (p *Pools) Get(database, user string) *Pool {
 	if pool, ok := p.byKey[key{database, user}]; ok {
 		return pool
 	}
-	pool := &Pool{Database: database, User: user, pools: p, config: &p.config, loop: p.loop, credential: p.credential(user)}
+	pool := &Pool{
+		Database: database, User: user, pools: p, database: p.database(database),
+		config: &p.config, loop: p.loop, credential: p.credential(user),
+	}
 	pool.waitTimer.Fire = pool.refuseOverdue
 	pool.retryTimer.Fire = pool.grow
 	pool.laneTimer.Fire = pool.tendLanes

@@ -595,10 +595,7 @@ func (s *Server) skipToSync() {
 
 func (s *Server) commandComplete(tag []byte) {
 	s.copyIn, s.syncsIgnored = false, false
-	if redefines(tag) {
-		s.redefined = true
-		s.redefinedFunctions = s.redefinedFunctions || redefinesFunctions(tag)
-	}
+	s.redefined = s.redefined || redefines(tag)
 	switch {
 	case len(tag) < len("DISCARD ALL") || tag[0] != 'D':
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL\x00")):

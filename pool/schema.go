@@ -24,28 +24,12 @@ func redefines(tag []byte) bool {
 	return false
 }
 
-// redefinesFunctions reports whether a command with that tag, which redefines, may change
-// what functions can do.
-func redefinesFunctions(tag []byte) bool {
-	_, object, _ := bytes.Cut(bytes.TrimRight(tag, "\x00"), []byte(" "))
-	switch string(object) {
-	case "FUNCTION", "PROCEDURE", "ROUTINE", "EXTENSION", "": // the last one is that of DO
-		return true
-	}
-	return false
-}
-
 // redefinitionEnds acts on the end of a transaction: what it has changed of the
 // schema is there for everybody, or for nobody.
 func (s *Server) redefinitionEnds() {
+	s.definitionEnds(s.redefined)
 	if s.redefined {
 		s.redefined = false
-		if s.redefinedFunctions {
-			s.redefinedFunctions, s.pool.hazards.due = false, 0
-		}
-		if s.suspected&StateFunctions != 0 { // of functions that may be gone by now
-			s.suspected |= StateAny
-		}
 		s.pool.Registry().Advance()
 	}
 }

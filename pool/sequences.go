@@ -59,7 +59,7 @@ func (s *Server) drawNumbers(e *Effects) {
 // asksForNumbers reports whether a statement may call currval or lastval.
 func (s *Server) asksForNumbers(e *Effects) bool {
 	onlyFunctions := e.State&StateFunctions != 0 && e.State&StateAny != StateAny && !e.AsksByName
-	return e.Asks && (!onlyFunctions || s.pool.functionState()&StateSequences != 0)
+	return e.Asks && (!onlyFunctions || s.hazardOf(e).state&StateSequences != 0)
 }
 
 // SeparateNumbers makes sure, at the beginning of a lease, that the client is not told

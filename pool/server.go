@@ -105,27 +105,26 @@ type Server struct {
 	description      []byte        // of the statement at the head, as far as it has come
 	parameters       parameterList // as reported last
 	settings         *Settings
-	previousSettings *Settings  // in case the switch to settings fails
-	switching        []Setting  // that it is given for the first time: it shows them in its answer
-	unconfirmed      int        // replies to come that tell which statements it has
-	aliases          []string   // that the client's SQL refers to, in the group at hand
-	alreadyThere     *Statement // is prepared, though a Close of it was sent
-	describing       int        // replies to come that tell what statements return
-	describeFlushed  bool       // they have been asked for without delay
-	discarded        bool       // the group at the head has ended with DISCARD ALL
-	redefined        bool       // the transaction at hand may have changed the schema
-
-	redefinedFunctions bool // and functions
-
-	privateMeaning string        // what texts mean here, if that is not what the settings say
-	readingChange  ReadingChange // whether texts are read as the settings say
-	readingChanged bool          // the transaction at hand may have changed it
+	previousSettings *Settings     // in case the switch to settings fails
+	switching        []Setting     // that it is given for the first time: it shows them in its answer
+	unconfirmed      int           // replies to come that tell which statements it has
+	aliases          []string      // that the client's SQL refers to, in the group at hand
+	alreadyThere     *Statement    // is prepared, though a Close of it was sent
+	describing       int           // replies to come that tell what statements return
+	describeFlushed  bool          // they have been asked for without delay
+	discarded        bool          // the group at the head has ended with DISCARD ALL
+	redefined        bool          // the transaction at hand may have changed the schema
+	defining         bool          // a transaction under way may define functions
+	privateMeaning   string        // what texts mean here, if that is not what the settings say
+	readingChange    ReadingChange // whether texts are read as the settings say
+	readingChanged   bool          // the transaction at hand may have changed it
 
 	// The state of the session that the settings do not tell.
 	dirty          bool     // the client may do what it likes: nothing is tracked
 	pins           StateSet // what keeps the client on the server
 	suspected      StateSet // what may have changed since the last inspection
 	suspectedNames []string // settings, likewise
+	judgedBy       uint64   // the revision of the hazards at the first call of a function since
 	resets         bool     // a group under way may reset settings
 	unverified     bool     // a group that may have changed something has been answered
 	inspection     inspection

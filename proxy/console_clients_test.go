@@ -55,7 +55,7 @@ func TestPinReasons(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			f := newFixture(t, withConsole)
-			f.pg.Hazards = []string{"anything"}
+			f.pg.Hazards = []string{"* anything"}
 			c, console := f.login(), f.enter("viewer")
 			shown := func(want string) {
 				t.Helper()

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/billproxy/billproxy/pool"
 )
 
@@ -14,8 +16,7 @@ import (
 func effectsOf(text []byte, encoding encodingKind, standardStrings bool) *pool.Effects {
 	r := effectsReader{lexer: lexer{text: text, standardStrings: standardStrings}}
 	if encoding == encodingUnsafe && !isASCII(text) {
-		r.unknown()
-		r.searchNames(text)
+		r.obscure(text)
 		return r.found()
 	}
 	for r.advance(); r.token&tokenEnd == 0; r.advance() {
@@ -24,8 +25,7 @@ func effectsOf(text []byte, encoding encodingKind, standardStrings bool) *pool.E
 			r.skipStatement()
 		}
 		if r.broken {
-			r.unknown()
-			r.searchNames(text)
+			r.obscure(text)
 			break
 		}
 		if r.token&tokenEnd != 0 {
@@ -40,14 +40,12 @@ func (r *effectsReader) found() *pool.Effects {
 	switch e := &r.effects; {
 	case !r.any:
 		return nil
-	case len(e.Names)+len(e.BoundNames)+len(e.Statements)+len(e.LocalResets) > 0 || e.ResetsAll || e.Executes || e.MeaningKey != "":
+	case len(e.Names)+len(e.BoundNames)+len(e.Statements)+len(e.LocalResets)+len(e.Functions) > 0 || e.Defines || e.ResetsAll || e.Executes || e.MeaningKey != "":
 	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName:
 		return drawEffects
 	case !e.Draws || !e.Asks || e.DrawsByName || e.AsksByName:
 	case e.State == pool.StateAny:
 		return anyEffects
-	case e.State == pool.StateFunctions:
-		return functionEffects
 	}
 	found := r.effects
 	return &found
@@ -60,8 +58,8 @@ var (
 	// anyEffects is of one of which nothing is known.
 	anyEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true}
 
-	// functionEffects is of one that calls functions of the database.
-	functionEffects = &pool.Effects{State: pool.StateFunctions, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true}
+	// obscureEffects is of one that is not read.
+	obscureEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true, Defines: true}
 
 	// executeEffects is of one that only the server knows.
 	executeEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Executes: true, Draws: true, Asks: true}
@@ -83,6 +81,9 @@ type effectsReader struct {
 	inserts, updates bool // the statement has such a command
 	conflicts        int  // ON CONFLICT ( without their DO
 	settingsView     bool // it names pg_settings
+
+	name  nameToken // the last one in a query
+	harms bool      // PostgreSQL has a function of that name that changes the session
 }
 
 // advance goes on to the next token.
@@ -108,10 +109,10 @@ func (r *effectsReader) skipStatement() {
 func (r *effectsReader) affects(kinds pool.StateSet) {
 	r.any = true
 	r.effects.State |= kinds
-	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateFunctions|pool.StateTemporary) != 0 {
+	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateTemporary) != 0 {
 		r.changesMeaning("")
 	}
-	if kinds&(pool.StateSettings|pool.StateHiddenSettings|pool.StateFunctions) != 0 {
+	if kinds&(pool.StateSettings|pool.StateHiddenSettings) != 0 {
 		r.effects.Reading = pool.ReadingUnknown
 	}
 }
@@ -141,15 +142,50 @@ func (r *effectsReader) unknown() {
 	r.effects.Draws, r.effects.Asks = true, true
 }
 
-// calls notes that a function is called. known: PostgreSQL has one of that name that
-// changes the session; otherwise it is one of the database, or leaves the session alone.
-func (r *effectsReader) calls(known bool) {
-	if known {
+// obscure notes that the text is not understood, but searched for what it may set.
+func (r *effectsReader) obscure(text []byte) {
+	r.unknown()
+	r.effects.Defines = true
+	r.searchNames(text)
+}
+
+// calls notes that the function is called whose name was read last. It is one of the
+// database, or leaves the session alone, unless PostgreSQL has one of that name that
+// changes it.
+func (r *effectsReader) calls() {
+	if r.harms {
 		r.unknown()
 		return
 	}
-	r.affects(pool.StateFunctions)
+	r.any = true
+	r.effects.AddFunction(r.calledName())
 	r.effects.Draws, r.effects.Asks = true, true
+}
+
+// calledName is the name that was read last, as PostgreSQL takes it.
+func (r *effectsReader) calledName() string {
+	name := r.name.identifier()
+	return name[:min(len(name), maxNameBytes)]
+}
+
+// reads notes that the current token is a name.
+func (r *effectsReader) reads() {
+	r.harms = r.namesState()
+	r.name = nameToken{r.text[r.start:r.at], r.token&tokenQuoted != 0}
+}
+
+// nameToken is a name as it is written.
+type nameToken struct {
+	text   []byte
+	quoted bool
+}
+
+// identifier is the name as PostgreSQL takes it, but for its length.
+func (n nameToken) identifier() string {
+	if n.quoted {
+		return string(bytes.ReplaceAll(n.text[1:len(n.text)-1], []byte(`""`), []byte(`"`)))
+	}
+	return lowerASCII(string(n.text))
 }
 
 // names notes that a setting may change.
@@ -210,12 +246,12 @@ func (r *effectsReader) statement() {
 	case r.word("create"), r.word("drop"), r.word("alter"):
 		r.define()
 	case r.word("call"):
-		r.calls(false) // pg_catalog has no procedures
 		r.advance()
 		r.query()
 	case r.word("do"):
 		r.unknown()
 		r.searchNames(r.rest())
+		r.effects.Defines = r.effects.Defines || definesInBlock(r.rest())
 	default:
 		r.affects(pool.StateAny)
 		r.draws()
@@ -229,9 +265,12 @@ func (r *effectsReader) rest() []byte { return r.text[r.start:] }
 // mean what they meant before.
 func (r *effectsReader) end() {
 	for r.advance(); !r.ended(); r.advance() {
-		if r.word("to") {
+		switch {
+		case r.word("to"):
 			r.changesMeaning("")
 			r.effects.Reading = pool.ReadingUnknown
+		case r.word("prepared"):
+			r.any, r.effects.Defines = true, true
 		}
 	}
 }
@@ -296,11 +335,8 @@ func (r *effectsReader) namesStatement() {
 	if r.token&(tokenName|tokenQuoted) == 0 {
 		return
 	}
-	name := r.identifier()
-	if r.token&tokenName != 0 {
-		name = lowerASCII(name)
-	}
-	r.effects.Statements = append(r.effects.Statements, name)
+	name := nameToken{r.text[r.start:r.at], r.token&tokenQuoted != 0}
+	r.effects.Statements = append(r.effects.Statements, name.identifier())
 }
 
 // explain reads an EXPLAIN, which may run its statement.
@@ -364,6 +400,12 @@ func (r *effectsReader) copy() {
 func (r *effectsReader) define() {
 	r.affects(pool.StateTemporary)
 	creates := r.word("create")
+	if !r.definesData() {
+		r.effects.Defines = true
+		var body effectsReader
+		body.searchNames(r.rest())
+		r.effects.Defined = append(r.effects.Defined, body.effects.Names...)
+	}
 	table, depth := false, 0
 	for r.advance(); !r.ended(); r.advance() {
 		switch {
@@ -392,4 +434,32 @@ func (r *effectsReader) define() {
 			r.draws()
 		}
 	}
+}
+
+// definesData reports whether a CREATE, DROP or ALTER, of which the current token is the
+// first, is of something that no function calls.
+func (r *effectsReader) definesData() bool {
+	ahead := r.lexer
+	for t := ahead.next(); t&tokenName != 0; t = ahead.next() {
+		switch string(ahead.word[:ahead.wordBytes]) {
+		case "table", "index", "sequence", "role", "user", "group", "database", "tablespace", "publication", "subscription", "statistics":
+			return true
+		case "temp", "temporary", "local", "global", "unlogged", "foreign", "unique":
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// definesInBlock reports whether the code of a DO, of which the text is that behind the
+// word, may define functions.
+func definesInBlock(text []byte) bool {
+	text = bytes.ToLower(text)
+	for _, word := range []string{"create", "alter", "execute", "language", `u&"`} {
+		if bytes.Contains(text, []byte(word)) {
+			return true
+		}
+	}
+	return false
 }

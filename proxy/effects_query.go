@@ -12,7 +12,6 @@ func (r *effectsReader) query() {
 	var q queryReader
 	q.started = true
 	q.levels[0] = levelQuery
-	var known bool         // PostgreSQL has a function that changes the session, of the name that may be called
 	var atTable bool       // in the place of a table
 	var tables, harms bool // a table is the value of a function; behind a dot is the name of one that harms
 	for !r.ended() {
@@ -32,7 +31,7 @@ func (r *effectsReader) query() {
 			t &^= tokenForbidden
 		}
 		if q.queryDue && t&(tokenSelect|tokenWhere) == 0 {
-			r.calls(known)
+			r.calls()
 			q.queryDue = false
 			tables = tables || atTable
 		}
@@ -42,10 +41,13 @@ func (r *effectsReader) query() {
 			return
 		}
 		if t&(tokenName|tokenQuoted) != 0 {
-			known = r.namesState()
-			harms = harms || known && q.before&tokenDot != 0
+			r.reads()
+			harms = harms || r.harms && q.before&tokenDot != 0
 		}
 		r.advance()
+	}
+	if tables && q.attributes {
+		r.effects.Functions = nil // any may stand behind a dot
 	}
 	if r.conflicts > 0 || q.functionTables && q.attributes || tables && harms || r.settingsView && r.updates {
 		r.unknown()
@@ -62,6 +64,8 @@ func (r *effectsReader) command(q *queryReader) (t token, fed bool) {
 		r.draws()
 		r.inserts = true
 		return r.insert(q)
+	case (r.word("update") || r.word("delete") || r.word("merge")) && r.callsNext():
+		return t, false
 	case r.word("update"):
 		return r.update(q)
 	case r.word("delete"), r.word("merge"):
@@ -91,6 +95,12 @@ func (r *effectsReader) command(q *queryReader) (t token, fed bool) {
 	return t, false
 }
 
+// callsNext reports whether a parenthesis follows the current token.
+func (r *effectsReader) callsNext() bool {
+	ahead := r.lexer
+	return ahead.next()&tokenOpen != 0
+}
+
 // namesState reports whether the current token is a name among stateNames.
 func (r *effectsReader) namesState() bool {
 	if r.token&tokenQuoted != 0 {
@@ -108,6 +118,7 @@ func (r *effectsReader) draws() {
 func (r *effectsReader) insert(q *queryReader) (t token, fed bool) {
 	r.advance()
 	if !r.word("into") {
+		r.name, r.harms = nameToken{text: []byte("insert")}, false
 		q.last, q.before = tokenName, q.last // of a MERGE, or a name
 		return 0, true
 	}

@@ -14,9 +14,13 @@ func describeEffects(e *pool.Effects) string {
 	if e == nil {
 		return ""
 	}
-	parts := e.State.Names()
+	kinds := e.State
+	if len(e.Functions) > 0 {
+		kinds &^= pool.StateFunctions
+	}
+	parts := kinds.Names()
 	if e.State&pool.StateAny == pool.StateAny {
-		parts = append([]string{"anything"}, (e.State &^ pool.StateAny).Names()...)
+		parts = append([]string{"anything"}, (kinds &^ pool.StateAny).Names()...)
 	}
 	for _, name := range e.Names {
 		parts = append(parts, "set "+name)
@@ -27,10 +31,19 @@ func describeEffects(e *pool.Effects) string {
 	for _, name := range e.Resets {
 		parts = append(parts, "reset "+name)
 	}
+	for _, name := range e.Functions {
+		parts = append(parts, name+"()")
+	}
+	if e.Defines {
+		parts = append(parts, "definitions")
+	}
+	for _, name := range e.Defined {
+		parts = append(parts, "definition sets "+name)
+	}
 	for _, name := range e.Statements {
 		parts = append(parts, "statement "+name)
 	}
-	listed := e.State&(pool.StateSettings|pool.StateHiddenSettings|pool.StateFunctions) != 0 // then nothing is known of the others either
+	listed := e.State&(pool.StateSettings|pool.StateHiddenSettings) != 0 // then nothing is known of the others either
 	for _, flag := range []struct {
 		set  bool
 		word string
@@ -51,7 +64,7 @@ func describeEffects(e *pool.Effects) string {
 }
 
 func TestEffects(t *testing.T) {
-	const anything, functions = "anything, meaning", "what functions change, meaning"
+	const anything = "anything, meaning"
 	tests := map[string][]string{
 		"": { // nothing, but perhaps a sequence
 			"", ";;", "select 1", "select now(), random()", "values (1)", "table t", "begin; commit", "start transaction read only", "savepoint a; release a",
@@ -63,7 +76,7 @@ func TestEffects(t *testing.T) {
 			"with x as (delete from t returning *), y as (update u set a = 1 returning a) insert into v select * from x", "merge into t using u on t.a = u.a when matched then update set b = 1",
 			"show search_path", "notify c, 'x'", "lock table t", "fetch 3 from c", "checkpoint", "declare c cursor for select 1", "explain analyze select count(*) from t",
 			"explain (analyze, costs off) update t set a = 1", "copy t (a, b) from stdin (format csv)", "copy t to stdout", "copy (select a from t) to stdout with (format csv, header)",
-			"set local work_mem = '1MB'", "set transaction isolation level serializable", "set constraints all deferred", "prepare transaction 'x'", "commit prepared 'x'",
+			"set local work_mem = '1MB'", "set transaction isolation level serializable", "set constraints all deferred", "prepare transaction 'x'",
 			"select set_config('a.b', 'x', true)", "select pg_advisory_xact_lock(1)", "select pg_notify('c', 'x'), pg_sleep(0)", "select current_setting('a.b', true)",
 			"discard plans", "select sum(a) over (partition by b) filter (where a > 1) from t", "select relname from pg_class where relnamespace = pg_my_temp_schema()",
 		},
@@ -87,7 +100,7 @@ func TestEffects(t *testing.T) {
 		"set default_transaction_isolation, set default_transaction_read_only, set default_transaction_deferrable": {"set session characteristics as transaction read only"},
 		"set $2": {"select set_config($2, $1, false)", "select set_config($2::text, $1::text, false)"},
 		"settings, settings that cannot be listed, meaning": {"select set_config('a' || 'b', 'x', false)", "select set_config(name, 'x', false) from t", "select set_config(E'a', 'x', false)"},
-		"temporary objects, meaning":                        {"create temp table t (a int)", "create table t (a int default f(1))", "drop table t", "select a into t from u", "create table pg_temp.t as select 1", "alter table t add column a int", "discard temp", "create view v as select f(1)", "create function f() returns int language sql as 'select set_config(''a'', ''b'', false)'"},
+		"temporary objects, meaning":                        {"create temp table t (a int)", "create table t (a int default f(1))", "drop table t", "select a into t from u", "create table pg_temp.t as select 1", "alter table t add column a int", "discard temp", "create unlogged table t as table u", "create temp sequence s"},
 		"LISTEN":                                            {"listen c", "unlisten *"},
 		"advisory locks":                                    {"select pg_advisory_lock(1)", "select pg_try_advisory_lock_shared(1, 2)", "select pg_catalog.pg_advisory_unlock_all()", "insert into t select 1 where pg_try_advisory_lock(1)"},
 		"cursors WITH HOLD":                                 {"declare c cursor with hold for select 1", "declare c no scroll cursor without hold for select 1", "close c", "close all"},
@@ -102,25 +115,42 @@ func TestEffects(t *testing.T) {
 		"anything, currval and lastval, reset all, meaning": {"discard all"},
 		"anything, statement p, execute, meaning":           {"execute p(1)", "create table t as execute P", `explain analyze execute "p"`},
 		"anything, set my.tenant, meaning":                  {"do $$ begin set my.tenant = 1; end $$", "do $$ begin perform set_config('my.tenant', 'x', false); end $$"},
-		functions: {
-			"select f(1)", "select s.now()", `select "now"()`, "call p()", `call "insert"(f(1))`, "insert into t select f(1)", "insert into t (a) values (f(1))",
-			"update t set a = f(1)", "delete from t where f(1)", "merge into t using u on true when not matched then insert (a) values (1)",
-			"copy (select f(1)) to stdout", "explain select f(1)", "declare c cursor for select f(1)", "select * from t order by set(1)",
-			"select distinct on (a) f(b) from t", "select a, lower(f(b, (select max(c) from g(1) u))) from t", "select * from f(1) x (a, b) join t on t.a = x.a", "select x.a from f(1) x",
+		"f()": {
+			"select f(1)", `select s."f"(1)`, "call f()", "insert into t select F(1)", "insert into t (a) values (f(1))",
+			"update t set a = f(1)", "delete from t where f(1)", "copy (select f(1)) to stdout", "explain select f(1)", "declare c cursor for select f(1)",
+			"select distinct on (a) f(b) from t", "select * from f(1) x",
 		},
-		"advisory locks, what functions change, meaning":       {"select f(1), pg_advisory_lock(1)"},
-		"what functions change, set my.tenant, meaning":        {"select f(set_config('my.tenant', 'x', false))"},
-		"temporary objects, what functions change, meaning":    {"create table t as select f(1)"},
-		"PREPARE, what functions change, statement p, meaning": {"prepare p as select f($1)"},
-		"what functions change, nextval, meaning":              {"select f(nextval('s'))"},
+		"f(), g()":                     {"select a, lower(f(b, (select max(c) from g(1) u))) from t"},
+		"insert(), f()":                {`call "insert"(f(1))`, "call insert(f(1))", "select insert(f(1))"},
+		"insert()":                     {"merge into t using u on true when not matched then insert (a) values (1)"},
+		"now()":                        {"select s.now()", `select "now"()`},
+		"delete()":                     {"select delete(1)", "call delete()", "select a from t where delete (a)"},
+		"merge(), p\"Q()":              {`select merge('x'), s."p""Q"(1)`},
+		"update()":                     {"select update(1), update(2)", "call s.update(1)"},
+		"set()":                        {"select * from t order by set(1)"},
+		strings.Repeat("x", 63) + "()": {"select " + strings.Repeat("x", 70) + "(1)"},
+		"what functions change": {
+			"select * from f(1) x (a, b) join t on t.a = x.a", "select x.a from f(1) x", "select a(1), b(1), c(1), d(1), e(1), f(1), g(1), h(1), i(1)",
+		},
+		"definitions":                             {"commit prepared 'x'"},
+		"advisory locks, f()":                     {"select f(1), pg_advisory_lock(1)"},
+		"set my.tenant, f()":                      {"select f(set_config('my.tenant', 'x', false))"},
+		"temporary objects, f(), meaning":         {"create table t as select f(1)"},
+		"PREPARE, f(), statement p":               {"prepare p as select f($1)"},
+		"f(), nextval":                            {"select f(nextval('s'))"},
+		"temporary objects, definitions, meaning": {"create view v as select f(1)", "create function f() returns int language sql as 'select 1'", "drop function f", "create extension x", "alter function f() set x = 1", "create aggregate a (int) (sfunc = f)"},
+		"temporary objects, definitions, definition sets a.b, meaning": {"create or replace function f() returns int language sql as 'select set_config(''a.b'', ''c'', false)'", "create procedure p() language plpgsql as $$ begin set a.b = 1; end $$"},
+		"anything, definitions, meaning":                               {"do $$ begin create function f() returns int language sql as 'select 1'; end $$"},
 		anything: {
 			"do $$ begin null; end $$", "insert into t values (1) on conflict(f)", "copy t from stdin where f(a)", "vacuum", "alter table t alter a set default 1",
 			"update pg_settings set setting = 'x'", "select x.f from generate_series(1, 2) x", "grant a to b", "nonsense",
 			"select 1 operator(s.+) 2", "refresh materialized view m", "select query_to_xml('select 1', true, true, '')", `select "ts_stat"('select 1')`,
 			`select "set_config"('a', 'b', false)`, "select s.pg_advisory_lock(1)",
 		},
+		"anything, f(), meaning": {
+			"select (f(1)).a"},
 		"anything, what functions change, meaning": {
-			"select (f(1)).a", `select a, x."ts_stat" from t, f(1) x`, "select x.pg_advisory_lock from t join lateral f(1) x on true",
+			`select a, x."ts_stat" from t, f(1) x`, "select x.pg_advisory_lock from t join lateral f(1) x on true",
 		},
 	}
 	for want, texts := range tests {
@@ -135,17 +165,17 @@ func TestEffects(t *testing.T) {
 // A text that is not understood token by token is searched for what it may set.
 func TestEffectsOfObscureTexts(t *testing.T) {
 	for text, want := range map[string]string{
-		`select U&"f"(1)`:                               "anything, meaning",
-		`select 'a\'; set my.tenant = 1; --'`:           "anything, set my.tenant, meaning",
-		"select 1\v; set my.tenant = 1":                 "anything, set my.tenant, meaning",
-		"select U&\"x\", set_config(x, 'y', z)":         "anything, settings that cannot be listed, meaning",
-		"select U&\"x\"; reset_x; update t set a = 'x'": "anything, meaning",
+		`select U&"f"(1)`:                               "anything, definitions, meaning",
+		`select 'a\'; set my.tenant = 1; --'`:           "anything, set my.tenant, definitions, meaning",
+		"select 1\v; set my.tenant = 1":                 "anything, set my.tenant, definitions, meaning",
+		"select U&\"x\", set_config(x, 'y', z)":         "anything, settings that cannot be listed, definitions, meaning",
+		"select U&\"x\"; reset_x; update t set a = 'x'": "anything, definitions, meaning",
 	} {
 		if got := describeEffects(effectsOf([]byte(text), encodingSafe, false)); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
-	if got := describeEffects(effectsOf([]byte("select '\x83\\'"), encodingUnsafe, true)); got != "anything, meaning" {
+	if got := describeEffects(effectsOf([]byte("select '\x83\\'"), encodingUnsafe, true)); got != "anything, definitions, meaning" {
 		t.Errorf("in an unsafe encoding: %s", got)
 	}
 }

@@ -114,7 +114,7 @@ func (s *session) relayPart(b []byte, messageType byte, size int) int {
 	server, body := s.server, b[pgwire.HeaderBytes:]
 	switch messageType {
 	case pgwire.Query:
-		s.affect(anyEffects)
+		s.affect(obscureEffects)
 		s.change().scanned = nil
 		s.scan(body)
 		server.Forward(b)

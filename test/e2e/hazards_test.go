@@ -30,6 +30,12 @@ func TestHazards(t *testing.T) {
 	sql := func(body string) string {
 		return "create function f() returns void language sql as $x$ " + body + " $x$"
 	}
+	helper := func(name, body string) string {
+		return "create function " + name + "() returns void language plpgsql as $x$ begin " + body + "; end $x$;"
+	}
+	trigger := func(body string) string {
+		return "create function g() returns trigger language plpgsql as $x$ begin " + body + "; return new; end $x$;"
+	}
 	const table = "create table t (a int, status text, local int);"
 	for setup, want := range map[string]string{
 		"select 1": "",
@@ -37,7 +43,7 @@ func TestHazards(t *testing.T) {
 		plpgsql("update t set a = 1; update only public.t as x set (a, b) = (1, 2) where x.a = 2;"):                                                  "",
 		plpgsql("insert into t values (1) on conflict (a) do update set a = 2; /* set x = 1 */"):                                                     "",
 		plpgsql("-- set the status\nupdate \"T\" -- of all\n set status = 1;"):                                                                       "",
-		plpgsql("select a into x from t; perform set_config('my.tenant', 'x', true), pg_advisory_xact_lock(1); set local a=1;"):                      "",
+		plpgsql("select a into x from t; perform set_config('my.tenant', 'x', true), pg_advisory_xact_lock(1); set local a=1;"):                      "local",
 		plpgsql("set transaction read only; set constraints all deferred; perform nextval('s');"):                                                    "",
 		table + sql("insert into t values (1); update t set a = 2"):                                                                                  "",
 		"create type r as range (subtype = text)":                                                                                                    "",
@@ -45,7 +51,7 @@ func TestHazards(t *testing.T) {
 		"create extension hstore; create extension pgcrypto; create extension citext; create extension \"uuid-ossp\"; create extension btree_gist":   "",
 		"create table s (id serial, at timestamptz default now(), check (id > 0)); create view v as select lower('A'), pg_try_advisory_xact_lock(1)": "",
 		// Settings.
-		plpgsql("perform set_config('My.Tenant', 'x', false), set_config('work_mem', x, x is null);"): "set my.tenant, set work_mem",
+		plpgsql("perform set_config('My.Tenant', 'x', false), set_config('work_mem', x, x is null);"): "local, set my.tenant, set work_mem",
 		plpgsql("set session work_mem = '1MB'; SET\nSearch_Path TO a; set \"my\" . tenant = 1;"):      "set my.tenant, set search_path, set work_mem",
 		plpgsql("-- don't update the\nset work_mem = 1;"):                                             "set work_mem",
 		plpgsql("x := 'update x --';\n set work_mem = 1;"):                                            "set work_mem",
@@ -54,8 +60,8 @@ func TestHazards(t *testing.T) {
 		plpgsql("/* update\n -- */ set work_mem = 1;"):                                                "set work_mem",
 		plpgsql("set /* x */ work_mem = 1; reset geqo;"):                                              "set geqo, set work_mem",
 		plpgsql("set /* it's */ work_mem = 1;"):                                                       "settings",
-		plpgsql("perform set_config('work_mem', x -- , true)\n , false);"):                            "set work_mem",
-		plpgsql("perform set_config(x, 'y', true);"):                                                  "settings",
+		plpgsql("perform set_config('work_mem', x -- , true)\n , false);"):                            "local, set work_mem",
+		plpgsql("perform set_config(x, 'y', true);"):                                                  "local, settings",
 		plpgsql("set time zone 'UTC';"):                                                               "set time, settings",
 		plpgsql("reset all;"):                                                                         "set all, settings",
 		plpgsql("update pg_catalog.pg_settings set setting = 1;"):                                     "set setting, settings",
@@ -70,20 +76,28 @@ func TestHazards(t *testing.T) {
 		sql("declare c cursor with hold for select 1"):                     "cursors",
 		sql("prepare p as select 1"):                                       "prepared",
 		plpgsql("perform lastval();"):                                      "numbers",
-		"create extension pg_trgm":                                         "anything",
-		"create extension tablefunc":                                       "anything",
+		"create extension pg_trgm":                                         "set_limit set pg_trgm.similarity_threshold",
+		"create extension tablefunc":                                       "connectby anything, crosstab anything, crosstab2 anything, crosstab3 anything, crosstab4 anything, normal_rand anything",
 		"create function f(text, text, boolean) returns text language internal as 'set_config_by_name'": "anything",
 		// What is kept as a tree, in which functions are numbers.
-		"create function f() returns text begin atomic select set_config('a.b', 'c', false); end": "settings",
-		"create function f(a bigint default lastval()) returns bigint language sql as 'select a'": "numbers",
-		"create view v as select set_config('a.b', 'c', false)":                                   "settings",
-		"create table s (a text default set_config('a.b', 'c', false))":                           "settings",
-		"create table s (a int check (pg_try_advisory_lock(a)))":                                  "locks",
-		"create domain s as bigint check (pg_try_advisory_lock(value))":                           "locks",
-		table + "create policy p on t using (pg_try_advisory_lock(a))":                            "locks",
-		table + "create rule r as on update to t do also select pg_advisory_unlock_all()":         "locks",
-		"create operator !! (procedure = pg_try_advisory_lock, rightarg = bigint)":                "locks",
-		"create aggregate s (text, boolean) (sfunc = set_config, stype = text)":                   "settings",
+		"create function f() returns text begin atomic select set_config('a.b', 'c', false); end": "* local, * settings",
+		"create function f(a bigint default lastval()) returns bigint language sql as 'select a'": "* numbers",
+		"create view v as select set_config('a.b', 'c', false)":                                   "* local, * settings",
+		"create table s (a text default set_config('a.b', 'c', false))":                           "* local, * settings",
+		"create table s (a int check (pg_try_advisory_lock(a)))":                                  "* locks",
+		"create domain s as bigint check (pg_try_advisory_lock(value))":                           "* locks",
+		table + "create policy p on t using (pg_try_advisory_lock(a))":                            "* locks",
+		table + "create rule r as on update to t do also select pg_advisory_unlock_all()":         "* locks",
+		"create operator !! (procedure = pg_try_advisory_lock, rightarg = bigint)":                "* locks",
+		"create aggregate s (text, boolean) (sfunc = set_config, stype = text)":                   "* local, * settings",
+		// Functions that call each other, or are called without being named.
+		plpgsql("perform pg_advisory_lock(1);") + ";" + helper("g", "call f()") + helper("h", "perform 1, G ( ) -- lib.h\n") + helper("i", "perform gg()"): "g locks, h locks, locks",
+		sql("select pg_advisory_lock(1)") + `; create function "G"() returns void begin atomic select f(); end`:                                            "* locks, locks",
+		`create function "F"() returns bigint language sql as 'select lastval()'`:                                                                          "* numbers",
+		helper("g", "listen x") + "create function f() returns void begin atomic select g(); end":                                                          "channels, g channels",
+		table + trigger("listen x") + "create trigger x before insert on t execute function g()":                                                           "* channels",
+		table + trigger("null") + "create trigger x before insert on t execute function g()":                                                               "",
+		helper("g", "perform lastval()") + "create view v as select 1 as a from (select g()) x":                                                            "* numbers",
 	} {
 		tx, err := d.admin.Begin(t.Context())
 		if err != nil {
@@ -100,6 +114,9 @@ func TestHazards(t *testing.T) {
 		}
 		if err != nil {
 			t.Errorf("%s: %v", setup, err)
+		}
+		for i, hazard := range got { // of f, unless it says otherwise
+			got[i] = strings.TrimPrefix(hazard, "f ")
 		}
 		slices.Sort(got)
 		if got := strings.Join(got, ", "); got != want {

@@ -1,0 +1,83 @@
+package pool
+
+import "strings"
+
+// database is what the pools of one database know of it, whoever logs in.
+type database struct {
+	// customSettings are those that PostgreSQL does not list and some client, or
+	// function, has named.
+	customSettings map[string]bool
+
+	hazards hazards
+
+	// definitions counts the transactions that have defined functions; defining is how
+	// many are under way that may do so.
+	definitions uint64
+	defining    int
+}
+
+// database returns what is known of a database, by name.
+func (p *Pools) database(name string) *database {
+	for _, pool := range p.list {
+		if pool.Database == name {
+			return pool.database
+		}
+	}
+	return &database{}
+}
+
+// noteSetting remembers a setting of an extension or application: PostgreSQL does not
+// list them, so they have to be asked for by name.
+func (d *database) noteSetting(name string) {
+	if !strings.Contains(name, ".") || d.customSettings[name] || len(d.customSettings) >= maxCustomSettings {
+		return
+	}
+	if d.customSettings == nil {
+		d.customSettings = map[string]bool{}
+	}
+	d.customSettings[name] = true
+}
+
+// maxCustomSettings bounds what a client can make the pool ask for.
+const maxCustomSettings = 256
+
+// hazardsKnown reports whether it is known what functions could do when PostgreSQL was
+// asked last, and nobody has defined any since, or is about to.
+func (d *database) hazardsKnown() bool {
+	return d.hazards.known && d.hazards.definitions == d.definitions && d.defining == 0
+}
+
+// scanSoon has PostgreSQL asked again what functions can do.
+func (d *database) scanSoon() {
+	d.hazards.due = min(d.hazards.due, d.hazards.askedAt+definitionShare*d.hazards.took)
+}
+
+// define notes that a statement is sent that may define functions, which set settings:
+// from now on other clients may call them.
+func (s *Server) define(settings []string) {
+	d := s.pool.database
+	for _, name := range settings {
+		d.noteSetting(name)
+	}
+	if !s.defining {
+		s.defining = true
+		d.defining++
+	}
+}
+
+// definitionEnds acts on the end of the transaction in which the statement was. committed:
+// it may have done something.
+func (s *Server) definitionEnds(committed bool) {
+	if !s.defining {
+		return
+	}
+	d := s.pool.database
+	if committed {
+		d.definitions++
+		d.scanSoon()
+	}
+	if s.groups.count == 0 || s.state == stateClosed { // else it may be in one of those
+		s.defining = false
+		d.defining--
+	}
+}
