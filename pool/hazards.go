@@ -170,8 +170,12 @@ func (h *hazard) changesMeaning() bool {
 		slices.ContainsFunc(h.names, func(name string) bool { return ChangesMeaning(name) || ChangesReading(name) != ReadingSame })
 }
 
-// unknownHazard is of functions of which nothing is known.
-var unknownHazard = hazard{state: StateAny | StateSequences, local: true}
+var (
+	noHazard hazard
+
+	// unknownHazard is of functions of which nothing is known.
+	unknownHazard = hazard{state: StateAny | StateSequences, local: true}
+)
 
 // scanDue reports whether PostgreSQL should be asked what functions can do, which matters
 // to a transaction that may have called some.
@@ -200,7 +204,9 @@ func (s *Server) scanDone(h *hazards) {
 	h.revision = d.hazards.revision
 	if h.exceeds(&d.hazards) {
 		h.revision++
-		s.suspected |= StateFunctions
+		if d.hazards.known { // else everything has been asked for
+			s.suspected |= StateFunctions
+		}
 	}
 	d.hazards = *h
 	if h.definitions != d.definitions {
@@ -213,7 +219,7 @@ func (s *Server) hazardOf(e *Effects) *hazard {
 	d := s.pool.database
 	switch {
 	case e.State&StateFunctions == 0:
-		return &hazard{}
+		return &noHazard
 	case !d.hazardsKnown():
 		return &unknownHazard
 	case len(e.Functions) == 0:

@@ -3,10 +3,27 @@ package proxy
 import (
 	"testing"
 	"time"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
 )
 
-// TestFunctionsAreInspected calls functions of a database whose functions can do nothing,
-// or something, to a session.
+// calls sends a statement as a whole transaction, and returns how many questions about its
+// session followed it.
+func (c *client) calls(statement string) int {
+	inspected := func() (count int) {
+		for _, s := range c.f.pg.Sessions {
+			count += s.Inspected
+		}
+		return count
+	}
+	before := inspected()
+	c.send("Q|" + statement)
+	c.f.world.Settle()
+	return inspected() - before
+}
+
+// TestFunctionsAreInspected calls functions of a database in which there are some that
+// can do something to a session.
 func TestFunctionsAreInspected(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -16,12 +33,17 @@ func TestFunctionsAreInspected(t *testing.T) {
 	}{
 		{"harmless", nil, "select f(1)", 0},
 		{"harmless, called", nil, "call f(1)", 0},
-		{"numbers", []string{"numbers"}, "select f(1)", 0},
+		{"besides one that is not", []string{"g anything", "set_it set my.tenant"}, "select f(1)", 0},
+		{"numbers", []string{"f numbers"}, "select f(1)", 0},
+		{"for the transaction", []string{"f local"}, "select f(1)", 0},
 		{"a block", nil, "do f", 1},
-		{"locks", []string{"locks"}, "select f(1)", 1},
-		{"anything", []string{"anything"}, "select f(1)", 1},
-		{"a setting", []string{"set my.tenant"}, "select f(1)", 1},
-		{"unknown to us", []string{"miracles"}, "select f(1)", 1},
+		{"locks", []string{"f locks"}, "select f(1)", 1},
+		{"of two", []string{"f locks", "h channels"}, "select f(1), g(2), h(3)", 1},
+		{"anything", []string{"f anything"}, "select f(1)", 1},
+		{"a setting", []string{"f set my.tenant"}, "select f(1)", 1},
+		{"one of many", []string{"f locks"}, "select a(1), b(1), c(1), d(1), e(1), f(1), g(1), h(1), i(1)", 1},
+		{"not named", []string{"* locks"}, "select f(1)", 1},
+		{"unknown to us", []string{"g miracles"}, "select f(1)", 1},
 		{"text besides", nil, "select f(1), pg_advisory_lock(1)", 1},
 	}
 	for _, test := range tests {
@@ -29,26 +51,74 @@ func TestFunctionsAreInspected(t *testing.T) {
 			f := newFixture(t)
 			f.pg.Hazards = test.hazards
 			c := f.login()
-			run := func(statement string) int {
-				before := f.server().Inspected
-				c.send("Q|" + statement)
-				f.world.Settle()
-				return f.server().Inspected - before
-			}
-			c.send("Q|select 1")
-			f.world.Settle()
-			if got := run("select g(1)"); got == 0 {
+			c.calls("select 1")
+			if c.calls("select g(1)") == 0 {
 				t.Error("the first call of a function is not followed by a question")
 			}
 			for range 3 {
-				if got := run(test.statement); got != test.inspected {
+				if got := c.calls(test.statement); got != test.inspected {
 					t.Errorf("%d questions behind %s, want %d", got, test.statement, test.inspected)
 				}
 			}
 			f.world.Advance(2 * time.Minute)
-			if got := run(test.statement); got == 0 {
+			if c.calls(test.statement) == 0 {
 				t.Errorf("no question behind %s, although functions may be others by now", test.statement)
 			}
 		})
 	}
+}
+
+// TestHazardsAreUnknown: where PostgreSQL does not tell what functions can do, they can do
+// anything.
+func TestHazardsAreUnknown(t *testing.T) {
+	f := newFixture(t)
+	f.pg.NoHazards = true
+	c := f.login()
+	for range 3 {
+		if c.calls("select f(1)") == 0 {
+			t.Error("no question behind a call")
+		}
+	}
+	f.server().State["lock"] = 1
+	c.calls("select f(1)")
+	if f.stats().ServersLeased != 1 {
+		t.Error("a lock is left to the next client")
+	}
+	f.server().State["lock"] = 0
+	f.pg.NoHazards = false
+	f.world.Advance(2 * time.Minute)
+	c.calls("select f(1)")
+	if c.calls("select f(1)") > 0 {
+		t.Error("a question, although PostgreSQL has told that functions do nothing")
+	}
+}
+
+// TestFunctionIsDefined: what a client defines, others of the database may call from the
+// moment at which it is sent, whoever they are.
+func TestFunctionIsDefined(t *testing.T) {
+	f := newFixture(t)
+	definer, c := f.dial(), f.login()
+	definer.feed(pgwire.AppendStartupMessage(nil, pgwire.Version30, "user", "definer", "database", "shop"))
+	definer.welcomed()
+	harmless := func(want bool) {
+		t.Helper()
+		if got := c.calls("select f(1)") == 0; got != want {
+			t.Errorf("a call is harmless: %v, want %v", got, want)
+		}
+	}
+	harmless(false)
+	harmless(true)
+	definer.calls("create table t")
+	harmless(true)
+	definer.send("Q|begin", "Q|create function")
+	f.world.Settle()
+	harmless(false)
+	definer.calls("commit")
+	f.pg.Hazards = []string{"f locks"}
+	harmless(false)
+	harmless(false)
+	f.pg.Hazards = nil
+	definer.calls("create function")
+	harmless(false)
+	harmless(true)
 }

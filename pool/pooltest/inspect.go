@@ -42,6 +42,11 @@ func (s *Session) inspect(text string) {
 		return
 	}
 	text, _, scanned := strings.Cut(text, scanSettings)
+	if scanned && s.postgres.NoHazards {
+		s.fail("42501", "permission denied for table pg_proc")
+		s.ready()
+		return
+	}
 	rest, unblocked := strings.CutPrefix(text, unblock)
 	first, rest, _ := strings.Cut(rest, ";")
 	var row []any

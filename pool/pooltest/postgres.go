@@ -34,8 +34,9 @@ type Postgres struct {
 	Column string
 
 	// Hazards is what functions of the database can do, in the words of the pool's
-	// question.
-	Hazards []string
+	// question. NoHazards: the question is refused.
+	Hazards   []string
+	NoHazards bool
 
 	// BadText is a text that is refused when it is parsed, besides "bad".
 	BadText string
@@ -154,7 +155,7 @@ func (p *Postgres) cancel(pid uint32) {
 // "big 1000": a row of so many bytes; "hidden": it writes), "rows 3 100" (rows,
 // bytes), "insert", "begin", "commit", "rollback", "set name=value", "fail" (when it
 // is executed), "bad" (when it is parsed), "wait", "notice", "copy in", "copy out",
-// "lookup" (see Lookup), "discard all", "deallocate all" and what the pool injects.
+// "lookup" (see Lookup), "create function", "do", "discard all", "deallocate all" and what the pool injects.
 func (s *Session) execute(text string) (ok bool) {
 	s.Executed = append(s.Executed, text)
 	verb, argument, _ := strings.Cut(text, " ")
@@ -197,6 +198,8 @@ func (s *Session) execute(text string) (ok bool) {
 		name, value, _ := strings.Cut(argument, "=")
 		s.settings[strings.ToLower(name)] = value
 		s.Reply("C|SET")
+	case "create", "do":
+		s.Reply("C|" + strings.ToUpper(text))
 	case "alter":
 		s.postgres.Column = argument
 		s.Reply("C|ALTER TABLE")
