@@ -57,6 +57,34 @@ create procedure lib.commits(value text) language plpgsql as
     perform set_config('application_name', value || ' local', true); perform set_config('my.last', value, false); rollback;
   end $$;
 
+-- The same without SQL that is put together: what these can do is in their sources.
+create function lib.echo(value text) returns text language plpgsql as $$ begin return value; end $$;
+create function lib.plain_set(name text, value text) returns void language plpgsql as
+  $$ begin perform set_config(name, value, false); end $$;
+create function lib.plain_set_local(name text, value text) returns void language plpgsql as
+  $$ begin perform lib.echo(set_config(name, value, true)); end $$;
+create function lib.plain_reset(name text) returns void language plpgsql as
+  $$ begin
+    if name = 'search_path' then reset search_path; elsif name = 'TimeZone' then reset time zone;
+    elsif name = 'DateStyle' then reset "DateStyle"; elsif name = 'work_mem' then reset work_mem; end if;
+  end $$;
+create function lib.plain_role(name text) returns text language sql as $$ select set_config('role', name, false) $$;
+create function lib.plain_temp(name text) returns void language plpgsql as
+  $$ begin
+    if name = 't1' then create temp table t1 (id int); elsif name = 't2' then create temp table t2 (id int); else create temp table item (id int); end if;
+  end $$;
+create function lib.plain_drop(name text) returns void language plpgsql as
+  $$ begin if to_regclass('pg_temp.t1') is not null then drop table pg_temp.t1; end if; end $$;
+create function lib.plain_lock(key int) returns boolean language sql as $$ select pg_try_advisory_lock(key) $$;
+create function lib.plain_listen(channel text) returns void language plpgsql as
+  $$ begin if channel = 'ch1' then listen ch1; else listen ch2; end if; end $$;
+create function lib.plain_next() returns bigint language plpgsql as $$ begin return lib.hidden_next(); end $$;
+create function lib.plain_prepare(name text) returns void language plpgsql as $$ begin prepare q1 as select 42; end $$;
+create function lib.plain_tenant(value text) returns text language sql as $$ select set_config('my.tenant', value, false) $$;
+create function lib.indirectly(value text) returns text language plpgsql as $$ begin return lib.plain_tenant(value); end $$;
+
+create schema made;
+grant all on schema made to public;
 grant usage on schema public, s1, s2, lib to reader, writer;
 grant select on all tables in schema public, s1, s2, lib to reader;
 grant select, insert, update, delete on all tables in schema public, s1, s2, lib to writer;

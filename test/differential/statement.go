@@ -61,6 +61,7 @@ var optional = []feature{
 	{"prepare", 16, (*generator).prepare, false},
 	{"sequence", 14, (*generator).sequence, false},
 	{"load", 4, (*generator).load, false},
+	{"definition", 12, (*generator).definition, false},
 }
 
 // transaction begins and ends transactions and savepoints.
@@ -117,18 +118,18 @@ func (g *generator) hiddenSetting() statement {
 	quoted := literal(value)
 	switch g.random.IntN(15) {
 	case 0:
-		return sql("select lib.hidden_set('%s', %s)", name, quoted)
+		return sql("select lib.%s('%s', %s)", g.hidden("set"), name, quoted)
 	case 1:
-		return statement{"select lib.hidden_set($1, $2)", []string{name, value}}
+		return statement{"select lib." + g.hidden("set") + "($1, $2)", []string{name, value}}
 	case 2:
-		return sql("select lib.hidden_set_local('%s', %s)", name, quoted)
+		return sql("select lib.%s('%s', %s)", g.hidden("set_local"), name, quoted)
 	case 3:
 		return statement{"select lib.hidden_config($1, $2, $3)", []string{name, value, pick(g, []string{"true", "false"})}}
 	case 4:
 		if g.started { // the proxy learns too late that a function has given back what was set at login
-			return sql("select lib.hidden_reset('work_mem'), lib.hidden_set('work_mem', '3MB')")
+			return sql("select lib.%s('work_mem'), lib.hidden_set('work_mem', '3MB')", g.hidden("reset"))
 		}
-		return sql("select lib.hidden_reset('%s')", g.knownName())
+		return sql("select lib.%s('%s')", g.hidden("reset"), g.knownName())
 	case 5:
 		return sql("select lib.undone_set('%s', %s)", name, quoted)
 	case 6:
@@ -142,7 +143,7 @@ func (g *generator) hiddenSetting() statement {
 	case 10:
 		return sql("do $$ begin perform set_config('%s', '%s', %s); end $$", name, value, pick(g, []string{"true", "false"}))
 	case 11:
-		return sql("select lib.hidden_role('%s')", pick(g, []string{"reader", "writer", "app", "none"}))
+		return sql("select lib.%s('%s')", g.hidden("role"), pick(g, []string{"reader", "writer", "app", "none"}))
 	case 12:
 		return sql("with c as (select set_config('%s', %s, false) as set) select set from c", name, quoted)
 	case 13:
@@ -150,6 +151,32 @@ func (g *generator) hiddenSetting() statement {
 	}
 	name, value = g.known()
 	return sql("update pg_settings set setting = %s where name = '%s'", literal(value), name)
+}
+
+// hidden is the name of a function that does something behind the statement's back: one
+// that puts together what it runs, or one that does not.
+func (g *generator) hidden(what string) string { return pick(g, []string{"hidden_", "plain_"}) + what }
+
+// definition defines a function of the client's own, which leaves the session alone or does
+// not, and calls it or that of another.
+func (g *generator) definition() statement {
+	own, other := "made.f_"+g.name(), "made.f_"+pick(g, []string{"a", "b"})
+	switch g.random.IntN(8) {
+	case 0, 1:
+		return sql("create or replace function %s(value text) returns text language plpgsql as $$ begin return %s; end $$", own, pick(g, []string{
+			"value", "upper(value)", "lib.echo(value)", "set_config('my.last', value, false)", "set_config('application_name', value, false)",
+			"pg_try_advisory_lock(5)", "lib.indirectly(value)",
+		}))
+	case 2:
+		return sql("drop function if exists %s(text)", own)
+	case 3:
+		return statement{"select " + other + "($1)", []string{g.word()}}
+	case 4:
+		return sql("select lib.indirectly(lib.echo('%s'))", g.word())
+	case 5:
+		return sql("select lib.echo('%s')", g.word())
+	}
+	return sql("select %s('%s')", other, g.word())
 }
 
 // temporary uses temporary tables. It does not name pg_temp: a server that has ever
@@ -172,9 +199,9 @@ func (g *generator) temporary() statement {
 	case 7:
 		return sql("insert into %s (id, name) values (3, '%s')", pick(g, []string{"t1", "t2"}), g.word())
 	case 8:
-		return sql("select lib.hidden_temp('%s')", name)
+		return sql("select lib.%s('%s')", g.hidden("temp"), name)
 	case 9:
-		return sql("select lib.hidden_drop('%s')", name)
+		return sql("select lib.%s('%s')", g.hidden("drop"), name)
 	case 10:
 		return sql("create temp view v1 as select 'view' as name")
 	case 11:
@@ -195,7 +222,7 @@ func (g *generator) notification() statement {
 	case 3:
 		return sql("unlisten *")
 	case 4:
-		return sql("select lib.hidden_listen('%s')", channel)
+		return sql("select lib.%s('%s')", g.hidden("listen"), channel)
 	case 5:
 		return sql("select pg_listening_channels()")
 	case 6:
@@ -214,7 +241,7 @@ func (g *generator) advisory() statement {
 	case 4:
 		return sql("select pg_try_advisory_lock_shared(%s)", key)
 	case 5:
-		return sql("select lib.hidden_lock(%s)", key)
+		return sql("select lib.%s(%s)", g.hidden("lock"), key)
 	case 6:
 		return sql("select pg_advisory_unlock_shared(%s)", key)
 	case 7:
@@ -266,7 +293,7 @@ func (g *generator) prepare() statement {
 	case 6:
 		return sql("deallocate all")
 	case 7:
-		return sql("select lib.hidden_prepare('q1')")
+		return sql("select lib.%s('q1')", g.hidden("prepare"))
 	case 8:
 		return sql("prepare %s as insert into lib.ticket (owner) values ('prepared') returning id", name)
 	}
@@ -285,7 +312,7 @@ func (g *generator) sequence() statement {
 	case 4:
 		return sql("insert into lib.ticket (owner) values ('%s')", g.word())
 	case 5:
-		return sql("select lib.hidden_next()")
+		return sql("select lib.%s()", g.hidden("next"))
 	case 6:
 		return sql("select setval('lib.other', %d, true)", 2000+g.random.IntN(10))
 	}
