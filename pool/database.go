@@ -47,11 +47,6 @@ func (d *database) hazardsKnown() bool {
 	return d.hazards.known && d.hazards.definitions == d.definitions && d.defining == 0
 }
 
-// scanSoon has PostgreSQL asked again what functions can do.
-func (d *database) scanSoon() {
-	d.hazards.due = min(d.hazards.due, d.hazards.askedAt+definitionShare*d.hazards.took)
-}
-
 // define notes that a statement is sent that may define functions, which set settings:
 // from now on other clients may call them.
 func (s *Server) define(settings []string) {
@@ -65,19 +60,21 @@ func (s *Server) define(settings []string) {
 	}
 }
 
-// definitionEnds acts on the end of the transaction in which the statement was. committed:
-// it may have done something.
-func (s *Server) definitionEnds(committed bool) {
-	if !s.defining {
-		return
-	}
-	d := s.pool.database
-	if committed {
-		d.definitions++
-		d.scanSoon()
-	}
-	if s.groups.count == 0 || s.state == stateClosed { // else it may be in one of those
+// defined notes that functions are there for everybody that were not before.
+func (d *database) defined() {
+	d.definitions++
+	d.scanSoon()
+}
+
+// scanSoon has PostgreSQL asked again what functions can do.
+func (d *database) scanSoon() {
+	d.hazards.due = min(d.hazards.due, d.hazards.askedAt+definitionShare*d.hazards.took)
+}
+
+// definitionEnds notes that nothing is under way any more that may define functions.
+func (s *Server) definitionEnds() {
+	if s.defining {
 		s.defining = false
-		d.defining--
+		s.pool.database.defining--
 	}
 }

@@ -48,7 +48,9 @@ func (s *Server) gone(reason CloseReason) {
 	if cause == nil {
 		cause = &pgwire.Error{Severity: pgwire.SeverityFatal, SQLState: pgwire.ConnectionFailure, Message: reason.String()}
 	}
+	s.redefined = s.redefined || s.defining // for all that is known
 	s.redefinitionEnds()
+	s.definitionEnds()
 	shared := s.state == stateShared
 	s.pool.forget(s, reason)
 	if shared {

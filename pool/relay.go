@@ -353,6 +353,9 @@ func (s *Server) groupDone(head reply, g *group) {
 	s.injectedError = nil
 	if s.txStatus == pgwire.TxIdle {
 		s.redefinitionEnds()
+		if s.groups.count == 0 {
+			s.definitionEnds()
+		}
 	}
 	switch head.purpose {
 	case purposeSettings:

@@ -27,9 +27,11 @@ func redefines(tag []byte) bool {
 // redefinitionEnds acts on the end of a transaction: what it has changed of the
 // schema is there for everybody, or for nobody.
 func (s *Server) redefinitionEnds() {
-	s.definitionEnds(s.redefined)
 	if s.redefined {
 		s.redefined = false
+		if s.defining {
+			s.pool.database.defined()
+		}
 		s.pool.Registry().Advance()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
+	"github.com/billproxy/billproxy/pool/pooltest"
 )
 
 // calls sends a statement as a whole transaction, and returns how many questions about its
@@ -119,6 +120,16 @@ func TestFunctionIsDefined(t *testing.T) {
 	harmless(false)
 	f.pg.Hazards = nil
 	definer.calls("create function")
+	harmless(false)
+	harmless(true)
+	definer.send("Q|create function", "Q|wait")
+	f.world.Settle()
+	harmless(false)
+	for _, server := range f.pg.Open() {
+		if server.User == "definer" {
+			server.Conn.End(pooltest.EOF)
+		}
+	}
 	harmless(false)
 	harmless(true)
 }
