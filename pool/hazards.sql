@@ -24,10 +24,10 @@ WITH RECURSIVE builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a s
       SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         AND (e.extname = 'pg_trgm' AND p.proname <> 'set_limit' OR e.extname IN ( -- known to leave the session alone
-          'amcheck', 'bloom', 'btree_gin', 'btree_gist', 'citext', 'cube', 'dict_int', 'dict_xsyn', 'earthdistance', 'fuzzystrmatch',
+          'amcheck', 'bloom', 'btree_gin', 'btree_gist', 'citext', 'cube', 'dict_int', 'dict_xsyn', 'earthdistance', 'file_fdw', 'fuzzystrmatch',
           'hstore', 'intarray', 'isn', 'lo', 'ltree', 'moddatetime', 'pg_buffercache', 'pg_freespacemap', 'pg_prewarm',
-          'pg_stat_statements', 'pg_visibility', 'pgcrypto', 'pgrowlocks', 'pgstattuple', 'seg', 'sslinfo', 'tsm_system_rows',
-          'tsm_system_time', 'unaccent', 'uuid-ossp'))))
+          'pg_stat_statements', 'pg_visibility', 'pgcrypto', 'pgrowlocks', 'pgstattuple', 'postgres_fdw', 'seg', 'sslinfo',
+          'tsm_system_rows', 'tsm_system_time', 'unaccent', 'uuid-ossp'))))
   UNION ALL SELECT NULL, 'sql', b.proname FROM (
       SELECT DISTINCT m[1] AS oid FROM call, tree t(body), regexp_matches(body, call.expression, 'g') m WHERE body ~ call.expression
     ) called JOIN builtin b ON b.oid = called.oid::oid
@@ -67,7 +67,7 @@ WITH RECURSIVE builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a s
   ) found(hazard)
 ), mention AS ( -- one function of another, by a word that is its name, or as PostgreSQL has noted
   SELECT DISTINCT p.proname::text AS caller, left(long, 63) AS word FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang,
-    unnest(string_to_array(translate(lower(p.prosrc COLLATE "C"), E' \t\n\r\f\x0b!"#$%&\'()*+,-./:;<=>?@[\\]^`{|}~', repeat(' ', 37)), ' ')) long
+    unnest(string_to_array(translate(lower(p.prosrc COLLATE "C"), E' \t\n\r\f\x0b!"#$%&''()*+,-./:;<=>?@[\\]^`{|}~', repeat(' ', 37)), ' ')) long
     WHERE p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') AND left(long, 63) IN (SELECT proname::text FROM pg_proc WHERE oid >= 16384)
     AND EXISTS (SELECT FROM direct WHERE function IS NOT NULL)
   UNION SELECT caller.proname, p.proname FROM pg_depend d JOIN pg_proc caller ON caller.oid = d.objid JOIN pg_proc p ON p.oid = d.refobjid
@@ -78,6 +78,6 @@ WITH RECURSIVE builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a s
 ), unnamed AS ( -- functions of triggers, defaults, views, operators and such, and those whose names are written with quotes
   SELECT proname::text AS function FROM pg_proc WHERE oid >= 16384 AND proname !~ '^[a-z_][a-z0-9_]*$'
   UNION SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.refobjid
-    WHERE p.oid >= 16384 AND d.refclassid = 'pg_proc'::regclass AND d.classid <> 'pg_proc'::regclass
+    WHERE p.oid >= 16384 AND d.refclassid = 'pg_proc'::regclass AND d.classid NOT IN ('pg_proc'::regclass, 'pg_language'::regclass)
 )
 SELECT DISTINCT CASE WHEN function IN (SELECT function FROM unnamed) THEN '*' ELSE coalesce(function, '*') END || ' ' || hazard FROM hazard
