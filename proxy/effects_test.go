@@ -148,7 +148,8 @@ func TestEffects(t *testing.T) {
 			`select "set_config"('a', 'b', false)`, "select s.pg_advisory_lock(1)",
 		},
 		"anything, f(), meaning": {
-			"select (f(1)).a"},
+			"select (f(1)).a",
+		},
 		"anything, what functions change, meaning": {
 			`select a, x."ts_stat" from t, f(1) x`, "select x.pg_advisory_lock from t join lateral f(1) x on true",
 		},
