@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 )
@@ -93,6 +94,10 @@ type Effects struct {
 	// names of settings too.
 	BoundNames []int
 
+	// Arguments are strings, in lower case, that may be names of settings too, of
+	// applications: the statement hands them to functions.
+	Arguments []string
+
 	// Functions are the functions of the database that it calls, by name, if it calls
 	// some; none of them stands for all.
 	Functions []string
@@ -149,6 +154,9 @@ func (e *Effects) Add(other *Effects) {
 		e.AddName(name)
 	}
 	e.BoundNames = append(e.BoundNames, other.BoundNames...)
+	for _, argument := range other.Arguments {
+		e.AddArgument([]byte(argument))
+	}
 	e.Resets = append(e.Resets, other.Resets...)
 	e.ResetsAll = e.ResetsAll || other.ResetsAll
 	e.LocalResets = append(e.LocalResets, other.LocalResets...)
@@ -189,3 +197,22 @@ func (e *Effects) AddName(name string) {
 		e.Names = append(e.Names, name)
 	}
 }
+
+// maxArguments is how many strings are tried.
+const maxArguments = 16
+
+// AddArgument adds a string that is handed to a function, if it may be the name of a setting
+// of an application.
+func (e *Effects) AddArgument(argument []byte) {
+	if len(e.Arguments) == maxArguments || len(argument) > maxSettingNameBytes || bytes.IndexByte(argument, '.') < 0 {
+		return
+	}
+	name := strings.ToLower(string(argument))
+	if ValidSettingName(name) && !slices.Contains(e.Arguments, name) {
+		e.Arguments = append(e.Arguments, name)
+	}
+}
+
+// maxSettingNameBytes is how long the name of a setting may be that is looked for: they are
+// no longer than others, in practice.
+const maxSettingNameBytes = 63

@@ -91,16 +91,25 @@ func (s *Server) Affect(e *Effects) {
 		s.suspectName(name)
 		s.pool.database.noteSetting(name)
 	}
+	for _, name := range e.Arguments {
+		if s.SuspectSettings() {
+			s.suspectName(name)
+		}
+	}
 }
 
-// suspect reports whether something is in question.
-func (s *Server) suspect() bool { return s.suspected != 0 || len(s.suspectedNames) > 0 }
+// Suspect reports whether something is in question, so that an inspection follows at the
+// end of the transaction.
+func (s *Server) Suspect() bool { return s.suspected != 0 || len(s.suspectedNames) > 0 }
+
+// SuspectSettings reports whether any setting is in question, not only those by name.
+func (s *Server) SuspectSettings() bool { return s.suspected&StateSettings != 0 }
 
 // inspect asks the server for the state that is in question, between transactions. It
 // reports whether the lease has to wait for an answer.
 func (s *Server) inspect() bool {
 	switch {
-	case !s.suspect(), s.unsentBytes > 0, s.copyIn:
+	case !s.Suspect(), s.unsentBytes > 0, s.copyIn:
 		return false
 	case s.pins&StateLongStatement != 0: // a query would take the statement away
 		return false
@@ -304,6 +313,9 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 		s.pins |= q.state | StateSettings
 		return
 	}
+	for _, e := range q.settings { // not all that were asked for are any
+		s.pool.database.noteSetting(e.Name)
+	}
 	s.pins = s.pins&^q.state | q.found
 	switch {
 	case len(q.names) == 0:
@@ -322,7 +334,7 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 		s.pins |= StateSettings
 	}
 	if s.client != nil {
-		s.client.OnInspected(settings, !s.suspect())
+		s.client.OnInspected(settings, !s.Suspect())
 	}
 }
 
@@ -378,7 +390,8 @@ func (s *Server) isDefault(e Setting) bool {
 // asGiven returns a setting as the client spelled it if that comes to the same: the
 // settings of a client are to be the same object again.
 func (s *Server) asGiven(e Setting) Setting {
-	if given, ok := s.settings.Value(e.Name); ok && s.pool.pools.settings.shown[Setting{e.Name, given}] == e.Value {
+	given, ok := s.settings.Value(e.Name)
+	if shown, known := s.pool.pools.settings.shown[Setting{e.Name, given}]; ok && known && shown == e.Value {
 		e.Value = given
 	}
 	return e

@@ -122,6 +122,23 @@ func (p *Pool) Description(statement *Statement, settings *Settings) []byte {
 	return statement.described(p, settings.meaning())
 }
 
+// parameterDescription returns what PostgreSQL tells first of the answer to a Describe of
+// the statement, nil if that is not known.
+func (s *Statement) parameterDescription(p *Pool) []byte {
+	if s.Parameterless {
+		return noParameters
+	}
+	for i := range s.known {
+		k := &s.known[i]
+		if _, size, err := pgwire.PeekBackend(k.description); k.pool == p && err == nil && size > 0 && size <= len(k.description) {
+			return k.description[:size]
+		}
+	}
+	return nil
+}
+
+var noParameters = pgwire.AppendMessage(nil, pgwire.ParameterDescription, []byte{0, 0})
+
 // ReturnsNothing reports whether that is the answer about a statement that returns no
 // rows.
 func ReturnsNothing(description []byte) bool { return bytes.HasSuffix(description, noData) }

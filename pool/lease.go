@@ -180,16 +180,19 @@ func (s *Server) Adopt(settings *Settings) bool {
 // Restore gives the server settings of the client's login that the client has reset, the
 // local ones for the transaction.
 func (s *Server) Restore(settings, local []Setting) {
-	sql := appendSet(nil, settings, false)
-	if len(local) > 0 {
-		s.injectUnnoticed(string(appendSet(nil, local, true)), purposeRestore)
-	}
 	switch {
-	case len(sql) == 0:
+	case len(settings)+len(local) == 0:
 	case s.txStatus == pgwire.TxIdle:
-		s.inject(string(sql), purposeRestore)
+		s.inject(string(appendSet(nil, settings, false)), purposeRestore)
 	default:
-		s.injectUnnoticed(string(sql), purposeRestore)
+		s.ownGroup(purposeRestore, func() {
+			for _, e := range local {
+				s.sendUnnoticed(string(appendSetAlone(nil, e, true)), purposeRestore)
+			}
+			for _, e := range settings {
+				s.sendUnnoticed(string(appendSetAlone(nil, e, false)), purposeRestore)
+			}
+		})
 	}
 }
 
@@ -277,22 +280,24 @@ func (s *Server) DescribeStatement(statement *Statement, told uint32) {
 	s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
 }
 
+// AnswerDescribe answers a Describe without the server.
+func (s *Server) AnswerDescribe(description []byte) {
+	s.expect(reply{kind: ReplyDescribe, mode: synthesize, description: string(description)})
+}
+
 // DescribeFailed answers a Describe of the statement in a transaction that has failed,
-// where PostgreSQL prepares nothing and describes only what returns no rows. description is
-// the answer if nobody has asked yet, nil if that is not known. It reports false if the
-// statement returns rows, or nobody knows that it does not.
-func (s *Server) DescribeFailed(statement *Statement, told uint32, description []byte) bool {
+// where PostgreSQL prepares nothing and describes only what returns no rows. It reports false
+// if the statement returns rows, or nobody knows that it does not.
+func (s *Server) DescribeFailed(statement *Statement, told uint32) bool {
 	if s.prepared.has(statement) {
 		s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
 		return true
 	}
-	if known := statement.described(s.pool, s.clientSettings().meaning()); known != nil {
-		description = known
-	}
+	description := statement.described(s.pool, s.clientSettings().meaning())
 	if !ReturnsNothing(description) {
 		return false
 	}
-	s.expect(reply{kind: ReplyDescribe, mode: synthesize, description: string(description)})
+	s.AnswerDescribe(description)
 	return true
 }
 

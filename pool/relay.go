@@ -320,13 +320,17 @@ func (s *Server) act(after verdict) {
 	case after&verdictGroupEnd != 0:
 		head := *s.replies.head()
 		s.replies.pop()
-		s.headHasError, s.eager, s.discarded, s.substantial = false, false, false, false
+		s.headHasError, s.discarded, s.substantial = false, false, false
+		s.eager = s.eager && s.groups.count > s.headCount() // the Flush was sent behind this group
 		if count := s.headCount(); count > 1 {
 			s.batchDone(head, count)
 			return
 		}
 		s.held = s.held[:0]
 		s.groupDone(head, s.groups.pop())
+		if s.eager {
+			s.passSynthesized()
+		}
 	}
 }
 
@@ -395,7 +399,7 @@ func (s *Server) groupDone(head reply, g *group) {
 		s.pool.stats.GroupsRunAgain++
 		s.client.OnRunAgain(g.request, g.again)
 	default:
-		s.unverified = s.unverified || s.suspect()
+		s.unverified = s.unverified || s.Suspect()
 		s.client.OnGroupEnd(s.txStatus)
 	}
 	if s.client == nil || s.lease != lease {
@@ -448,7 +452,7 @@ func (s *Server) releaseIfDone() {
 	if s.pins&StateTemporary == 0 { // else a text may be about a temporary table
 		s.privateMeaning = ""
 	}
-	if !s.suspect() {
+	if !s.Suspect() {
 		s.keepReading()
 	}
 	if s.releasable() {
@@ -524,10 +528,12 @@ func (s *Server) errorResponse(body []byte) verdict {
 		return s.headVerdict()
 	}
 	substitute, statement := asked.substitute, asked.statement
+	told := s.toldFirst(asked, e)
 	s.parseFailed = asked.kind == ReplyParse && asked.mode == forward
 	s.copyFailed()
 	s.skipToSync()
 	s.probe()
+	s.pass(told)
 	client := s.recipient()
 	switch {
 	case client == nil:
@@ -542,6 +548,18 @@ func (s *Server) errorResponse(body []byte) verdict {
 		return verdictDrop
 	}
 	return verdictPass
+}
+
+// toldFirst is what PostgreSQL would have told the client, in front of the error, if it
+// had the statement that it refuses to prepare anew for the client's Describe.
+func (s *Server) toldFirst(asked *reply, e *pgwire.Error) []byte {
+	if asked.kind != ReplyParse || asked.mode != swallow || asked.statement == nil || e.SQLState == pgwire.InFailedTransaction {
+		return nil
+	}
+	if r := s.replies.firstForwarded(); r == nil || r.kind != ReplyDescribe || r.statement != asked.statement {
+		return nil
+	}
+	return asked.statement.parameterDescription(s.pool)
 }
 
 // skipToSync takes back what the messages up to the next Sync would have done.
@@ -650,7 +668,7 @@ func (s *Server) parameterStatus(body []byte) verdict {
 	s.parameters.set(string(name), string(value))
 	head, client := s.replies.head(), s.recipient()
 	switch {
-	case s.discarded && s.pool.parameters.value(string(name)) == string(value), head != nil && head.mode == swallow && head.purpose != purposeRollback && head.purpose != purposeRestore:
+	case s.discarded && Settable(string(name)) && s.pool.parameters.value(string(name)) == string(value), head != nil && head.mode == swallow && head.purpose != purposeRollback && head.purpose != purposeRestore:
 		return verdictDrop
 	case s.state == stateIdle && s.settings == nil:
 		s.pool.parameters.set(string(name), string(value))

@@ -179,6 +179,16 @@ func (q *replyQueue) firstAsked() *reply {
 	return nil
 }
 
+// firstForwarded returns the first entry whose reply the client gets, or nil.
+func (q *replyQueue) firstForwarded() *reply {
+	for i := range q.count {
+		if r := q.at(i); r.mode != swallow {
+			return r
+		}
+	}
+	return nil
+}
+
 func (q *replyQueue) pop() {
 	*q.at(0) = reply{}
 	q.first = (q.first + 1) & (len(q.ring) - 1)

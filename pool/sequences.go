@@ -63,9 +63,10 @@ func (s *Server) asksForNumbers(e *Effects) bool {
 }
 
 // SeparateNumbers makes sure, at the beginning of a lease, that the client is not told
-// of the numbers of others.
-func (s *Server) SeparateNumbers() {
-	if s.pool.asksForNumbers && s.numbers.foreign {
+// of the numbers of others. inTransaction: a transaction begins with it and with several
+// statements at once, of which the first may be one that has to come first in it.
+func (s *Server) SeparateNumbers(inTransaction bool) {
+	if s.numbers.foreign && (s.pool.asksForNumbers || inTransaction) {
 		s.discardNumbers()
 	}
 }

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -225,6 +226,27 @@ func appendSet(sql []byte, changes []Setting, local bool) []byte {
 	}
 	return sql
 }
+
+// appendSetAlone appends the SQL that sets one, if possible without a snapshot: behind the
+// first one of a transaction its isolation level is fixed.
+func appendSetAlone(sql []byte, e Setting, local bool) []byte {
+	// Of a list of names, SET takes each for itself.
+	if slices.Contains(nameLists, e.Name) && !plainName.MatchString(e.Value) {
+		return appendSet(sql, []Setting{e}, local)
+	}
+	verb := "SET "
+	if local {
+		verb = "SET LOCAL "
+	}
+	sql = append(append(append(sql, verb...), resetName(e.Name)...), " TO "...)
+	return appendLiteral(sql, e.Value)
+}
+
+// nameLists are the settings of sessions that are lists of names, which PostgreSQL quotes.
+var nameLists = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
+
+// plainName is a name that PostgreSQL does not quote, unless it is a keyword.
+var plainName = regexp.MustCompile(`^[a-z_][a-z_0-9]*$`)
 
 // unblock returns what has to stand in front of a query of the pool's own in a session
 // with the settings: a transaction that is serializable, read only and deferrable would

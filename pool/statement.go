@@ -41,6 +41,10 @@ type Statement struct {
 	// may take it where it answers no question.
 	Plain bool
 
+	// Parameterless: it has no parameters. Silent: nor does it return rows, so that it is
+	// known how PostgreSQL describes it.
+	Parameterless, Silent bool
+
 	// Effects is what running it may do to the session, if Class says that it has
 	// been found out.
 	Effects *Effects

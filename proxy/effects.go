@@ -17,6 +17,7 @@ func effectsOf(text []byte, encoding encodingKind, standardStrings bool) *pool.E
 	r := effectsReader{lexer: lexer{text: text, standardStrings: standardStrings}}
 	if encoding == encodingUnsafe && !isASCII(text) {
 		r.obscure(text)
+		r.searchArguments(text)
 		return r.found()
 	}
 	for r.advance(); r.token&tokenEnd == 0; r.advance() {
@@ -32,6 +33,7 @@ func effectsOf(text []byte, encoding encodingKind, standardStrings bool) *pool.E
 			break
 		}
 	}
+	r.searchArguments(text)
 	return r.found()
 }
 
@@ -40,7 +42,7 @@ func (r *effectsReader) found() *pool.Effects {
 	switch e := &r.effects; {
 	case !r.any:
 		return nil
-	case len(e.Names)+len(e.BoundNames)+len(e.Statements)+len(e.LocalResets)+len(e.Functions) > 0 || e.Defines || e.ResetsAll || e.Executes || e.MeaningKey != "":
+	case len(e.Names)+len(e.BoundNames)+len(e.Arguments)+len(e.Statements)+len(e.LocalResets)+len(e.Functions) > 0 || e.Defines || e.ResetsAll || e.Executes || e.MeaningKey != "":
 	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName:
 		return drawEffects
 	case !e.Draws || !e.Asks || e.DrawsByName || e.AsksByName:

@@ -223,6 +223,28 @@ func (r *effectsReader) searchNames(text []byte) {
 	}
 }
 
+// searchArguments looks for strings that may be names of an application's settings, for a
+// text that calls functions which may set what they are told.
+func (r *effectsReader) searchArguments(text []byte) {
+	if r.effects.State&(pool.StateSettings|pool.StateFunctions) == 0 {
+		return
+	}
+	for {
+		i := bytes.IndexByte(text, '\'')
+		if i < 0 {
+			return
+		}
+		text = text[i+1:]
+		n := 0
+		for n < len(text) && (foldedBytes[text[n]] != 0 || text[n] == '.') {
+			n++
+		}
+		if n < len(text) && text[n] == '\'' {
+			r.effects.AddArgument(text[:n])
+		}
+	}
+}
+
 // maxUpdateBytes is how far in front of SET the UPDATE is looked for that it belongs to.
 const maxUpdateBytes = 200
 

@@ -60,6 +60,8 @@ func (s *session) facts(statement *pool.Statement) uint8 {
 		}
 		statement.Momentary = isMomentary(text)
 		statement.Plain = isPlain(text)
+		statement.Parameterless = !hasParameters(statement.Body, standard)
+		statement.Silent = statement.Parameterless && returnsNothing(text, standard)
 		statement.Effects = effectsOf(text, encoding, standard)
 	}
 	return statement.Class
@@ -71,6 +73,63 @@ func isMomentary(text []byte) bool {
 	l := lexer{text: text}
 	first := l.next()
 	return l.is(first, "fetch") || l.is(first, "execute")
+}
+
+// description is the answer to a Describe of the statement, nil if it is not known.
+func (s *session) description(statement *pool.Statement) []byte {
+	if s.facts(statement); statement.Silent {
+		return describeNothing
+	}
+	return s.pool.Description(statement, s.settings)
+}
+
+// hasParameters reports whether a statement with that definition may have parameters.
+func hasParameters(definition string, standardStrings bool) bool {
+	text, types, _ := strings.Cut(definition, "\x00")
+	l := lexer{text: []byte(text), standardStrings: standardStrings}
+	for t := l.next(); ; t = l.next() {
+		switch {
+		case t&tokenEnd != 0:
+			return types != "\x00\x00"
+		case t == tokenForbidden, l.text[l.start] == '$' && isDigit(l.byteAt(l.start+1)):
+			return true
+		}
+	}
+}
+
+// returnsNothing reports whether the statement is known by its text to return no rows.
+func returnsNothing(text []byte, standardStrings bool) bool {
+	l := lexer{text: text, standardStrings: standardStrings}
+	var t, last token
+	with, begun, depth := false, false, 0
+	for {
+		last, t = t, l.next()
+		switch {
+		case t == tokenForbidden:
+			return false
+		case t&tokenEnd != 0:
+			return begun || last == 0
+		case t&tokenOpen != 0:
+			if !begun && !with {
+				return false
+			}
+			depth++
+		case t&tokenClose != 0:
+			depth--
+		case t&tokenName == 0, depth > 0:
+		case begun:
+			if l.is(t, "returning") {
+				return false
+			}
+		case with && last&tokenClose == 0: // a name
+		case l.is(t, "with"):
+			with = true
+		case t&tokenSelect != 0, l.is(t, "show"), l.is(t, "fetch"), l.is(t, "execute"), l.is(t, "explain"), l.is(t, "call"):
+			return false
+		case !with, l.is(t, "insert"), l.is(t, "update"), l.is(t, "delete"), l.is(t, "merge"):
+			begun = true
+		}
+	}
 }
 
 // statementClass is the class of a prepared statement.

@@ -150,13 +150,22 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 	s.server, s.asks = server, true
 	s.scannedBytes = 0
 	server.Adopt(s.settings)
-	server.SeparateNumbers()
+	server.SeparateNumbers(s.transaction.open() && severalStatements(group))
 	alone := !s.transaction.open()
 	s.transaction.start(server)
 	if len(group) > 0 && alone {
 		server.Begin(s, group, work.timing, false)
 	}
 	s.armTimer()
+}
+
+// severalStatements reports whether a group may be a simple query of several statements.
+func severalStatements(group []byte) bool {
+	if len(group) == 0 || group[0] != pgwire.Query {
+		return false
+	}
+	i := bytes.IndexByte(group, ';')
+	return i >= 0 && i < len(group)-2 // but for the terminator
 }
 
 // share sends a group on a shared server.

@@ -123,7 +123,7 @@ func (l *localGroup) aborted(messageType byte, body []byte) *pgwire.Error {
 			if statement == nil {
 				return undefinedStatement(name)
 			}
-			if l.accepted(statement) || pool.ReturnsNothing(s.pool.Description(statement, s.settings)) {
+			if l.accepted(statement) || pool.ReturnsNothing(s.description(statement)) {
 				return nil
 			}
 		} else if l.bound != nil {
@@ -205,12 +205,14 @@ func (l *localGroup) describe(body []byte) bool {
 	if !ok || statement == nil {
 		return false
 	}
-	description := l.session.pool.Description(statement, l.session.settings)
+	description := l.session.description(statement)
 	if l.own(l.session.statementClass(statement)) {
 		description = describeNothing
 	}
 	accepted := l.accepted(statement) || l.transaction.failed && pool.ReturnsNothing(description)
-	if description == nil || !accepted || l.describedCount == maxLocalParses {
+	// PostgreSQL looks whether what it names is still there, unless it returns nothing.
+	current := l.session.pool.Registry().Current(statement) || pool.ReturnsNothing(description)
+	if description == nil || !accepted || !current || l.describedCount == maxLocalParses {
 		return false
 	}
 	l.described[l.describedCount] = name

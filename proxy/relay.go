@@ -82,8 +82,7 @@ func (s *session) send(message []byte, messageType byte) {
 	case pgwire.Describe, pgwire.Close:
 		s.describeOrClose(message, messageType)
 	case pgwire.Execute:
-		server.Forward(message)
-		server.Expect(pool.ReplyExecute)
+		s.execute(message)
 	case pgwire.Sync:
 		server.Forward(message)
 		server.Expect(pool.ReplySync)
@@ -332,6 +331,9 @@ func (s *session) settle() {
 	}
 	s.statements.settle(s.pool.Registry())
 	s.discarding = false
+	if s.changes != nil && s.server.TxStatus() == pgwire.TxIdle { // portals end with their transaction
+		s.changes.bound = nil
+	}
 }
 
 // OnServerDrain implements pool.Client.

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"strings"
 
@@ -31,6 +33,37 @@ type sessionChanges struct {
 
 	// prepared is what the statements do that the client has prepared with PREPARE.
 	prepared *pool.Effects
+
+	// bound are the portals of statements that refer to prepared statements, or take all of
+	// them away.
+	bound []boundStatement
+}
+
+// boundStatement is a statement that a portal is of. The portal's name has its terminator.
+type boundStatement struct {
+	portal    string
+	statement *pool.Statement
+}
+
+// unbind forgets what the portal of that name was of.
+func (c *sessionChanges) unbind(portal []byte) {
+	if c != nil && len(c.bound) > 0 {
+		c.bound = slices.DeleteFunc(c.bound, func(b boundStatement) bool { return b.portal == string(portal) })
+	}
+}
+
+// statementOf returns the statement that the portal is of whose name b begins with, if it is
+// one of those.
+func (c *sessionChanges) statementOf(b []byte) *pool.Statement {
+	if c == nil {
+		return nil
+	}
+	for _, bound := range c.bound {
+		if bytes.HasPrefix(b, []byte(bound.portal)) {
+			return bound.statement
+		}
+	}
+	return nil
 }
 
 // change returns the changes, to be added to.
@@ -109,6 +142,7 @@ func (s *session) affectBound(statement *pool.Statement, rest []byte) {
 	s.facts(statement)
 	e := statement.Effects
 	s.affect(e)
+	s.affectArguments(e, rest)
 	if e == nil || len(e.BoundNames) == 0 {
 		return
 	}
@@ -126,48 +160,67 @@ func (s *session) affectBound(statement *pool.Statement, rest []byte) {
 	s.affect(named)
 }
 
+// affectArguments notes which parameters may be the names of settings that functions are
+// told to set, behind what else the statement does.
+func (s *session) affectArguments(e *pool.Effects, rest []byte) {
+	if e == nil || e.State&(pool.StateSettings|pool.StateFunctions) == 0 || !s.server.SuspectSettings() {
+		return
+	}
+	named := &pool.Effects{}
+	for _, value := range boundParameters(rest) {
+		named.AddArgument(value)
+	}
+	if len(named.Arguments) > 0 {
+		s.affect(named)
+	}
+}
+
 // boundParameter returns a parameter in a Bind message, of which rest is what is
-// behind the names. Text is the same in either format.
-// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND
+// behind the names.
 func boundParameter(rest []byte, index int) (value string, ok bool) {
-	count := func() (n int) {
-		if len(rest) < 2 {
-			ok = false
-			return 0
-		}
-		n = int(binary.BigEndian.Uint16(rest))
-		rest = rest[2:]
-		return n
-	}
-	ok = true
-	formats := 2 * count()
-	if !ok || len(rest) < formats {
-		return "", false
-	}
-	rest = rest[formats:]
-	values := count()
-	if index < 0 || index >= values {
-		return "", false
-	}
-	for i := 0; ; i++ {
-		if len(rest) < 4 {
-			return "", false
-		}
-		size := int(int32(binary.BigEndian.Uint32(rest)))
-		rest = rest[4:]
-		if size < 0 { // NULL
-			if i == index {
-				return "", false
-			}
-			continue
-		}
-		if size > len(rest) {
-			return "", false
-		}
+	for i, value := range boundParameters(rest) {
 		if i == index {
-			return string(rest[:size]), true
+			return string(value), value != nil
 		}
-		rest = rest[size:]
+	}
+	return "", false
+}
+
+// boundParameters are the parameters in a Bind message, of which rest is what is behind
+// the names, as far as it is at hand. Text is the same in either format; NULL is nil.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-BIND
+func boundParameters(rest []byte) iter.Seq2[int, []byte] {
+	return func(yield func(int, []byte) bool) {
+		count := func() int {
+			if len(rest) < 2 {
+				return 0
+			}
+			n := int(binary.BigEndian.Uint16(rest))
+			rest = rest[2:]
+			return n
+		}
+		formats := 2 * count()
+		rest = rest[min(formats, len(rest)):]
+		for i := range count() {
+			if len(rest) < 4 {
+				return
+			}
+			size := int(int32(binary.BigEndian.Uint32(rest)))
+			rest = rest[4:]
+			switch {
+			case size > len(rest):
+				return
+			case size < 0:
+				if !yield(i, nil) {
+					return
+				}
+			default:
+				if !yield(i, rest[:size:size]) {
+					return
+				}
+				rest = rest[size:]
+			}
+		}
 	}
 }
 
@@ -185,7 +238,12 @@ func lowerASCII(s string) string {
 func (s *session) OnInspected(settings *pool.Settings, current bool) {
 	before := s.settings
 	s.settings = settings
-	if !current {
+	switch {
+	case current:
+	case !s.changes.resetsNow() && s.changes != nil: // those are settled that were in front
+		s.changes.resetNames, s.changes.resetsAll = nil, false
+		return
+	default:
 		return
 	}
 	if s.changes.resetsNow() { // the next group, or lease, begins with those of the login
@@ -248,7 +306,7 @@ func (s *session) restoreResets(status pgwire.TxStatus) {
 	c.localNames = nil
 	if status == pgwire.TxIdle {
 		local = nil
-		if s.pool.Mode() != pool.ModeSession && (c.resetsAll || len(c.resetNames) > 0) {
+		if s.server.Suspect() && (c.resetsAll || len(c.resetNames) > 0) {
 			return // an inspection follows
 		}
 	}

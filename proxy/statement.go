@@ -21,10 +21,6 @@ type statementNames struct {
 
 	changes []statementChange
 
-	// marks are how many changes there were in front of each statement under way that may
-	// take all names away: those behind stay.
-	marks []int
-
 	// recent are the Describes under way. The number of each is its position plus one.
 	recent []describedName
 }
@@ -74,6 +70,10 @@ func (n *namedStatement) outdated(epoch uint32, asks bool) bool {
 type statementChange struct {
 	name     string
 	previous namedStatement
+
+	// all: it is none of a name, but the execution of a statement that may take all names
+	// away, and those that are given behind it stay. done: it has.
+	all, done bool
 }
 
 // get returns the statement of that name, or nil.
@@ -90,14 +90,18 @@ func (n *statementNames) set(name []byte, statement *pool.Statement) (tag uint32
 	return uint32(len(n.changes))
 }
 
-// setNone makes all names stand for nothing and returns the first tag, 0 if there are none.
-func (n *statementNames) setNone() (tag uint32) {
+// setNone makes all names stand for nothing.
+func (n *statementNames) setNone() {
 	for _, name := range slices.Sorted(maps.Keys(n.named)) {
-		if changed := n.set([]byte(name), nil); tag == 0 {
-			tag = changed
-		}
+		n.set([]byte(name), nil)
 	}
-	return tag
+}
+
+// mark notes that a statement is executed that may take all names away, and returns the
+// tag of that.
+func (n *statementNames) mark() (tag uint32) {
+	n.changes = append(n.changes, statementChange{all: true})
+	return uint32(len(n.changes))
 }
 
 func (n *statementNames) put(name string, statement namedStatement) {
@@ -138,7 +142,7 @@ func (n *statementNames) told(statement *pool.Statement, number, epoch uint32, m
 		}
 	}
 	for i := min(recent.changes, len(n.changes)); i < len(n.changes); i++ {
-		if change := &n.changes[i]; change.name == recent.name { // which may yet be undone
+		if change := &n.changes[i]; change.name == recent.name && !change.all { // which may yet be undone
 			tell(&change.previous)
 			return
 		}
@@ -203,23 +207,22 @@ func (n *statementNames) undo(registry *pool.Registry, lowestTag uint32) {
 	}
 	for i := len(n.changes) - 1; i >= int(lowestTag)-1; i-- {
 		change := n.changes[i]
-		current := n.unnamed.statement
-		if change.name != "" {
-			current = n.named[change.name].statement
+		n.changes[i] = statementChange{}
+		n.changes = n.changes[:i]
+		if change.all {
+			continue
 		}
-		if current != nil {
+		if current := n.lookup([]byte(change.name)).statement; current != nil {
 			registry.Release(current)
 		}
 		n.put(change.name, change.previous)
 		n.long = n.long && change.name != ""
-		n.changes[i] = statementChange{}
-		n.changes = n.changes[:i]
 	}
 }
 
 // settle makes the changes final.
 func (n *statementNames) settle(registry *pool.Registry) {
-	n.recent, n.marks = nil, nil
+	n.recent = nil
 	if len(n.changes) == 0 {
 		return
 	}
@@ -246,28 +249,26 @@ func (n *statementNames) dropUnnamed(registry *pool.Registry) {
 	n.unnamed, n.long = namedStatement{}, false
 }
 
-// mark notes that a statement is sent that may take all names away.
-func (n *statementNames) mark() { n.marks = append(n.marks, len(n.changes)) }
-
 // drop forgets every statement but those that were prepared behind the one that drops
 // them, and keeps the numbers of the changes under way.
 func (n *statementNames) drop(registry *pool.Registry) {
-	changes, marks, kept := n.changes, n.marks, map[string]namedStatement{}
-	if len(marks) > 0 {
-		for _, change := range changes[marks[0]:] {
-			if named := n.lookup([]byte(change.name)); named.statement != nil && kept[change.name].statement == nil {
+	changes, kept := n.changes, map[string]namedStatement{}
+	drops := func(change statementChange) bool { return change.all && !change.done }
+	if i := slices.IndexFunc(changes, drops); i >= 0 {
+		changes[i].done = true
+		for _, change := range changes[i+1:] {
+			if named := n.lookup([]byte(change.name)); !change.all && named.statement != nil && kept[change.name].statement == nil {
 				registry.Retain(named.statement)
 				kept[change.name] = named
 			}
 		}
-		marks = marks[1:]
 	}
 	n.changes = append([]statementChange(nil), changes...)
 	n.releaseAll(registry)
 	for i := range changes {
 		changes[i].previous = namedStatement{}
 	}
-	n.changes, n.marks = changes, marks
+	n.changes = changes
 	for name, named := range kept {
 		n.put(name, named)
 	}
@@ -356,6 +357,8 @@ func (s *session) bind(body []byte, bodyBytes int) bool {
 			return false
 		}
 		s.affect(executeEffects)
+		s.affectArguments(executeEffects, rest)
+		s.changes.unbind(portal)
 		s.server.Forward(pgwire.AppendHeader(nil, pgwire.Bind, bodyBytes))
 		s.server.Forward(body)
 		s.server.Expect(pool.ReplyBind)
@@ -373,26 +376,35 @@ func (s *session) bind(body []byte, bodyBytes int) bool {
 	s.server.Prepare(named.statement) // before it may change what texts mean
 	s.affectBound(named.statement, rest)
 	s.server.Bind(portal, named.statement, rest, bodyBytes-(len(body)-len(rest)))
-	if s.facts(named.statement)&factDrops != 0 {
-		s.takesAway(named.statement)
+	s.changes.unbind(portal)
+	e, facts := named.statement.Effects, s.facts(named.statement)
+	if facts&factDrops != 0 || e != nil && len(e.Statements) > 0 {
+		c := s.change()
+		c.bound = append(c.bound, boundStatement{string(portal), named.statement})
 	}
 	return true
 }
 
-// takesAway acts on a statement that was bound and may take prepared statements away, by name
-// or all of them.
-func (s *session) takesAway(statement *pool.Statement) {
-	if s.statementClass(statement) == classDeallocate {
+// execute acts on an Execute message. Its portal may be of a statement that refers to
+// prepared statements, and may take them away, by name or all of them.
+func (s *session) execute(message []byte) {
+	statement := s.changes.statementOf(message[pgwire.HeaderBytes:])
+	if statement != nil {
+		s.alias(statement.Effects)
+	}
+	s.server.Forward(message)
+	s.server.Expect(pool.ReplyExecute)
+	switch {
+	case statement == nil || s.facts(statement)&factDrops == 0:
+	case s.statementClass(statement) == classDeallocate:
 		s.deallocateBound(statement)
-		return
-	}
-	s.statements.mark()
-	if takesAll([]byte(statementText(statement))) {
-		if tag := s.statements.setNone(); tag > 0 {
-			s.server.Tag(tag)
+	default:
+		s.server.Tag(s.statements.mark())
+		if takesAll([]byte(statementText(statement))) {
+			s.statements.setNone()
 		}
+		s.server.DistrustPrepared()
 	}
-	s.server.DistrustPrepared()
 }
 
 // takesAll reports whether a text takes all prepared statements away.
@@ -408,7 +420,7 @@ func takesAll(text []byte) bool {
 	return l.is(t, "discard") && l.is(l.next(), "all")
 }
 
-// deallocateBound acts on a DEALLOCATE that was bound: its execution takes away a name
+// deallocateBound acts on the execution of a DEALLOCATE that was bound: it takes away a name
 // that the client may have given by a Parse.
 func (s *session) deallocateBound(statement *pool.Statement) {
 	name, ok := deallocatedName([]byte(statementText(statement)))
@@ -517,15 +529,12 @@ func (s *session) describe(name []byte, statement *pool.Statement) {
 	told := uint32(len(s.statements.recent))
 	s.facts(statement)
 	s.alias(statement.Effects)
-	if s.server.TxStatus() != pgwire.TxFailed {
+	switch {
+	case statement.Silent: // PostgreSQL does not look whether what it names is still there
+		s.server.AnswerDescribe(describeNothing)
+	case s.server.TxStatus() != pgwire.TxFailed:
 		s.server.DescribeStatement(statement, told)
-		return
-	}
-	var description []byte
-	if class := s.statementClass(statement); class.isTransaction() || class == classEmpty || class == classDeallocate {
-		description = describeNothing
-	}
-	if !s.server.DescribeFailed(statement, told, description) {
+	case !s.server.DescribeFailed(statement, told):
 		s.failGroup(errTransactionAborted)
 	}
 }

@@ -71,4 +71,4 @@ func (s *session) aborted(message []byte, messageType byte) *pgwire.Error {
 }
 
 // errTransactionAborted is what PostgreSQL says in a failed transaction.
-var errTransactionAborted = errorf("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+var errTransactionAborted = errorf(pgwire.InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block")

@@ -14,6 +14,7 @@ const (
 	InvalidAuthorization       SQLState = "28000"
 	InvalidPassword            SQLState = "28P01"
 	ReadOnlyTransaction        SQLState = "25006"
+	InFailedTransaction        SQLState = "25P02"
 	IdleInTransactionTimeout   SQLState = "25P03"
 	UndefinedStatement         SQLState = "26000"
 	InvalidCursorName          SQLState = "34000"

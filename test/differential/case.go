@@ -74,7 +74,7 @@ func newCase(seed uint64, optional []feature) *script.Script {
 	s := &script.Script{
 		Setup:   schema,
 		Excuse:  excuse,
-		GiveUp:  lostSequence,
+		GiveUp:  giveUp,
 		Servers: servers,
 		Proxy: map[string]string{
 			"DEFAULT_POOL_SIZE":       strconv.Itoa(servers),

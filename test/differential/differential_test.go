@@ -223,7 +223,7 @@ func (p *player) replay(t *testing.T, file string) {
 	if err != nil {
 		t.Fatalf("%s, %v", file, err)
 	}
-	s.Setup, s.Excuse, s.GiveUp = schema, excuse, lostSequence
+	s.Setup, s.Excuse, s.GiveUp = schema, excuse, giveUp
 	mismatch, err := p.play(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,21 @@ func spokenOnce(transcript []string) []string {
 	})
 }
 
+// giveUp reports whether a difference is known, and ends the case.
+func giveUp(direct, proxied []string) bool {
+	return lostSequence(direct, proxied) || lateSnapshot(direct, proxied)
+}
+
+// lateSnapshot reports whether only PostgreSQL has refused to change what a transaction is
+// behind its first query, which was a Parse: the proxy answers one of a statement that a
+// server has without asking it.
+func lateSnapshot(direct, proxied []string) bool {
+	isLate := func(line string) bool {
+		return strings.HasPrefix(line, "ErrorResponse ERROR 25001 ") && strings.Contains(line, "before any query")
+	}
+	return slices.ContainsFunc(direct, isLate) && !slices.ContainsFunc(proxied, isLate)
+}
+
 // lostSequence reports whether currval or lastval has failed with 55000 through the
 // proxy only: a server may have had to forget whose numbers it has. The other way
 // round, or another number, is a leak.
