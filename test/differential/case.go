@@ -73,6 +73,7 @@ func newCase(seed uint64, optional []feature) *script.Script {
 	}
 	s := &script.Script{
 		Setup:   schema,
+		Repeats: true,
 		Excuse:  excuse,
 		GiveUp:  giveUp,
 		Servers: servers,

@@ -4,10 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,12 +26,14 @@ var flags struct {
 	features string
 	script   string
 	out      string
+	players  int
 }
 
 func init() {
 	flag.Uint64Var(&flags.seed, "differential.seed", 0, "play this seed only")
 	flag.Uint64Var(&flags.from, "differential.from", 1, "begin with this seed")
-	flag.DurationVar(&flags.duration, "differential.for", 25*time.Second, "go on for so long")
+	flag.DurationVar(&flags.duration, "differential.for", time.Minute, "go on for so long")
+	flag.IntVar(&flags.players, "differential.players", 4, "play so many cases side by side, each in databases of its own")
 	flag.StringVar(&flags.mode, "differential.mode", "transaction", "POOL_MODE of the proxy")
 	flag.StringVar(&flags.binary, "differential.binary", "", "use this billproxy instead of building one")
 	flag.StringVar(&flags.features, "differential.features", "", "of the optional features only those named in this list")
@@ -81,135 +83,75 @@ func run(m *testing.M) int {
 	}, &shared.cluster)
 }
 
-// player plays cases.
-type player struct {
-	twins  *script.Twins
-	binary string
-	mode   string
-
-	// Of all cases.
-	cases, steps, messages int
-}
-
-func newPlayer(t *testing.T, binary string) *player {
-	t.Helper()
-	twins, err := script.NewTwins(t.Context(), shared.cluster, patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := twins.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	return &player{twins: twins, binary: binary, mode: flags.mode}
-}
-
-// play plays a case with a proxy of its own, so that it depends on no other.
-func (p *player) play(ctx context.Context, s *script.Script) (*script.Mismatch, error) {
-	environment := map[string]string{"POOL_MODE": p.mode, "QUERY_WAIT_TIMEOUT": waitTimeout}
-	maps.Copy(environment, s.Proxy)
-	if p.mode == "session" {
-		environment["DEFAULT_POOL_SIZE"] = "10"
-	}
-	proxy, err := launch.StartProxy(ctx, p.binary, shared.cluster, environment)
-	if err != nil {
-		return nil, err
-	}
-	defer proxy.Kill()
-	result, err := p.twins.Play(ctx, proxy.Address, s)
-	if err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, proxy.Log)
-	}
-	p.cases++
-	p.steps += result.Steps
-	p.messages += result.Messages
-	if result.Mismatch == nil {
-		return nil, proxy.Log.Problem()
-	}
-	return result.Mismatch, nil
-}
-
-// shrink makes a failing case small. What does not fail again is returned as it is.
-func (p *player) shrink(ctx context.Context, s *script.Script, first *script.Mismatch) (*script.Script, *script.Mismatch) {
-	short := *s
-	short.Steps = s.Steps[:first.Index+1]
-	deadline := time.Now().Add(shrinkTime)
-	p.twins.SetPatience(shrinkPatience)
-	defer p.twins.SetPatience(patience)
-	// Which server a client gets is also a matter of time: some cases do not fail
-	// every time.
-	attempts := 1
-	last := first
-	fails := func(candidate *script.Script) bool {
-		for range attempts {
-			if time.Now().After(deadline) {
-				return false
-			}
-			if mismatch, err := p.play(ctx, candidate); err == nil && mismatch != nil {
-				last = mismatch
-				return true
-			}
-		}
-		return false
-	}
-	for !fails(&short) {
-		if attempts++; attempts > maxAttempts {
-			return s, first
-		}
-	}
-	return shrink(&short, fails), last
-}
-
-// report describes a failing case by a small one, as a script.
-func (p *player) report(ctx context.Context, title string, s *script.Script, first *script.Mismatch) string {
-	small, mismatch := p.shrink(ctx, s, first)
-	small.Setup = "" // every case has the schema
-	var b strings.Builder
-	for line := range strings.Lines(fmt.Sprintf("%s, %s\n", title, mismatch)) {
-		b.WriteString("# " + line)
-	}
-	return b.String() + small.String()
-}
-
-// TestSeeds plays cases for as long as it is told to.
+// TestSeeds plays cases for as long as it is told to, some side by side.
 func TestSeeds(t *testing.T) {
 	if err := launch.OpenSources(); err != nil {
 		t.Fatal(err)
 	}
-	p := newPlayer(t, shared.binary)
 	if flags.script != "" {
-		p.replay(t, flags.script)
+		newPlayer(t, "twin", shared.binary).replay(t, flags.script)
 		return
 	}
-	features := optional
+	r := runner{features: optional, deadline: time.Now().Add(flags.duration)}
 	if flags.features != "" {
-		features = featuresNamed(flags.features)
+		r.features = featuresNamed(flags.features)
 	}
-	from, deadline := flags.from, time.Now().Add(flags.duration)
+	players, from := flags.players, flags.from
 	if flags.seed > 0 {
-		from, deadline = flags.seed, time.Now()
+		players, from, r.deadline = 1, flags.seed, time.Now()
 	}
-	seed := from
-	for ; seed == from || time.Now().Before(deadline); seed++ {
-		s := newCase(seed, features)
+	r.next.Store(from)
+	var all counts
+	var running sync.WaitGroup
+	var list []*player
+	for i := range players {
+		p := newPlayer(t, fmt.Sprintf("twin%d", i), shared.binary)
+		list = append(list, p)
+		running.Go(func() { r.run(t, p) })
+	}
+	running.Wait()
+	for _, p := range list {
+		all.add(p.played)
+	}
+	t.Logf("seeds %d to %d: %s", from, r.next.Load()-1, &all)
+	if all.waits > 1+all.cases/100 {
+		t.Errorf("clients waited for each other in %d of %d cases: expected one in a hundred at most", all.waits, all.cases)
+	}
+}
+
+// runner gives players what to play.
+type runner struct {
+	features []feature
+	deadline time.Time
+	next     atomic.Uint64 // seed
+	stopped  atomic.Bool   // by a mismatch
+}
+
+// run has a player play seeds until there is no time left, or, unless mismatches are to
+// be written to files, one has been found.
+func (r *runner) run(t *testing.T, p *player) {
+	for first := true; !r.stopped.Load() && (first || time.Now().Before(r.deadline)); first = false {
+		seed := r.next.Add(1) - 1
+		s := newCase(seed, r.features)
 		mismatch, err := p.play(t.Context(), s)
 		if err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
+			t.Errorf("seed %d: %v", seed, err)
+			r.stopped.Store(flags.out == "")
+			continue
 		}
 		if mismatch == nil {
 			continue
 		}
+		r.stopped.Store(flags.out == "")
 		report := p.report(t.Context(), fmt.Sprint("seed ", seed), s, mismatch)
 		t.Errorf("seed %d fails, shrunk to:\n%s\nreplay: go test ./test/differential -run TestSeeds -differential.seed=%d", seed, report, seed)
 		if flags.out == "" {
-			break
+			return
 		}
 		if err := os.WriteFile(filepath.Join(flags.out, fmt.Sprintf("seed-%d.txt", seed)), []byte(report), 0o644); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 	}
-	t.Logf("seeds %d to %d: %d cases, %d steps, %d messages compared", from, seed-1, p.cases, p.steps, p.messages)
 }
 
 // replay plays a case that was written to a file.

@@ -50,7 +50,7 @@ func TestPlantedLeaks(t *testing.T) {
 	if err := launch.Build(t.Context(), binary, "-tags", "mutant"); err != nil {
 		t.Fatal(err)
 	}
-	p := newPlayer(t, binary)
+	p := newPlayer(t, "twin", binary)
 	p.twins.SetPatience(shrinkPatience) // a lock that stays would be waited for
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {

@@ -24,6 +24,7 @@ type player struct {
 	patience       time.Duration
 	admin          *pgx.Conn // a superuser's connection to the database itself
 
+	setup    string // whose objects the database has, if they have been noted
 	clients  map[string]*client
 	messages int // received by all clients
 }

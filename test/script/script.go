@@ -16,6 +16,10 @@ type Script struct {
 	Proxy map[string]string
 	Setup string
 
+	// Repeats: others with the same setup follow, and it leaves what that has made as it
+	// is, but for rows, sequences and functions of its own.
+	Repeats bool
+
 	// Servers is how many the proxy may use, if it matters: then a step is left out by
 	// which a client would have to wait for a server, because others are in
 	// transactions on all of them.

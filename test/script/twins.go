@@ -20,11 +20,15 @@ import (
 const User = "app"
 
 const roles = `
-create role app login;
-create role boss login superuser;
-create role reader;
-create role writer;
-grant reader, writer to app;`
+do $$ begin
+  if to_regrole('app') is null then
+    create role app login;
+    create role boss login superuser;
+    create role reader;
+    create role writer;
+    grant reader, writer to app;
+  end if;
+end $$`
 
 // emptyDatabase drops everything that a script may have made.
 const emptyDatabase = `
@@ -43,16 +47,17 @@ type Twins struct {
 	cluster         *devpg.Cluster
 }
 
-// NewTwins makes the databases, and the roles, in a cluster that has neither.
-// Whatever takes longer than patience has failed.
-func NewTwins(ctx context.Context, cluster *devpg.Cluster, patience time.Duration) (*Twins, error) {
+// NewTwins makes the databases, whose names begin with name, and the roles, unless the
+// cluster has them. Whatever takes longer than patience has failed.
+func NewTwins(ctx context.Context, cluster *devpg.Cluster, name string, patience time.Duration) (*Twins, error) {
 	admin, err := pgx.Connect(ctx, cluster.URL(devpg.Superuser, "postgres"))
 	if err != nil {
 		return nil, err
 	}
 	defer admin.Close(ctx)
 	t := &Twins{cluster: cluster}
-	for _, sql := range []string{roles, "create database twin_direct owner app", "create database twin_proxied owner app"} {
+	direct, proxied := name+"_direct", name+"_proxied"
+	for _, sql := range []string{roles, "create database " + direct + " owner app", "create database " + proxied + " owner app"} {
 		if err := admin.PgConn().Exec(ctx, sql).Close(); err != nil {
 			return nil, err
 		}
@@ -60,7 +65,7 @@ func NewTwins(ctx context.Context, cluster *devpg.Cluster, patience time.Duratio
 	for _, side := range []struct {
 		player   **player
 		database string
-	}{{&t.direct, "twin_direct"}, {&t.proxied, "twin_proxied"}} {
+	}{{&t.direct, direct}, {&t.proxied, proxied}} {
 		admin, err := pgx.Connect(ctx, cluster.URL(devpg.Superuser, side.database))
 		if err != nil {
 			return nil, errors.Join(err, t.Close(ctx))
@@ -80,12 +85,14 @@ func (t *Twins) SetPatience(patience time.Duration) {
 	}
 }
 
-// Close drops the databases and the roles.
+// Close drops the databases.
 func (t *Twins) Close(ctx context.Context) error {
 	t.leave()
+	var databases []string
 	for _, p := range t.players() {
 		if p != nil {
 			_ = p.admin.Close(ctx) // it is cut otherwise
+			databases = append(databases, p.database)
 		}
 	}
 	admin, err := pgx.Connect(ctx, t.cluster.URL(devpg.Superuser, "postgres"))
@@ -93,11 +100,8 @@ func (t *Twins) Close(ctx context.Context) error {
 		return err
 	}
 	defer admin.Close(ctx)
-	for _, sql := range []string{
-		"drop database if exists twin_direct with (force)", "drop database if exists twin_proxied with (force)",
-		"drop role app, boss, reader, writer",
-	} {
-		if err := admin.PgConn().Exec(ctx, sql).Close(); err != nil {
+	for _, database := range databases {
+		if err := admin.PgConn().Exec(ctx, "drop database "+database+" with (force)").Close(); err != nil {
 			return err
 		}
 	}
@@ -116,9 +120,16 @@ func (t *Twins) both(call func(*player) error) error {
 	return errors.Join(directly, proxied)
 }
 
-// prepare empties both databases and runs the setup.
-func (t *Twins) prepare(ctx context.Context, setup string) error {
+// prepare makes both databases what the script's setup makes of empty ones.
+func (t *Twins) prepare(ctx context.Context, s *Script) error {
 	return t.both(func(p *player) error {
+		if s.Repeats && p.setup == s.Setup {
+			if done, err := p.reset(ctx); done || err != nil {
+				return err
+			}
+		}
+		p.setup = ""
+		setup := s.Setup
 		if err := p.admin.PgConn().Exec(ctx, emptyDatabase).Close(); err != nil {
 			return fmt.Errorf("empty the database: %w", err)
 		}
@@ -133,6 +144,10 @@ func (t *Twins) prepare(ctx context.Context, setup string) error {
 		if err := owner.PgConn().Exec(ctx, setup).Close(); err != nil {
 			return fmt.Errorf("setup: %w", err)
 		}
+		if s.Repeats {
+			p.setup = setup
+			return p.admin.PgConn().Exec(ctx, note).Close()
+		}
 		return nil
 	})
 }
@@ -142,6 +157,10 @@ type Result struct {
 	Steps    int // played
 	Messages int // compared
 	Mismatch *Mismatch
+
+	// Waits: on either side nothing has come, because clients wait for each other, and the
+	// rest has not been played.
+	Waits bool
 }
 
 // Mismatch is where the twins differ.
@@ -181,7 +200,7 @@ func shorten(transcript []string) string {
 // up to the first step that the sides do not agree on. An error is one of the test.
 func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, error) {
 	var result Result
-	if err := t.prepare(ctx, s.Setup); err != nil {
+	if err := t.prepare(ctx, s); err != nil {
 		return result, err
 	}
 	t.proxied.address = proxy
@@ -206,7 +225,12 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 				return result, err
 			}
 		}
-		if n := len(m.Direct); n > 0 && m.Direct[n-1] == inVain {
+		switch {
+		case !endsInVain(m.Direct):
+		case endsInVain(m.Proxied):
+			result.Waits = true
+			return result, nil
+		default:
 			return result, fmt.Errorf("%s: directly, nothing came within %v", step, t.direct.patience)
 		}
 		result.Steps++
@@ -221,6 +245,11 @@ func (t *Twins) Play(ctx context.Context, proxy string, s *Script) (Result, erro
 		}
 	}
 	return result, nil
+}
+
+func endsInVain(transcript []string) bool {
+	n := len(transcript)
+	return n > 0 && transcript[n-1] == inVain
 }
 
 // leave has all clients of both sides leave.

@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 	if err := launch.OpenSources(); err != nil {
 		t.Fatal(err)
 	}
-	twins, err := script.NewTwins(t.Context(), shared.cluster, patience)
+	twins, err := script.NewTwins(t.Context(), shared.cluster, "twin", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +135,9 @@ func play(t *testing.T, twins *script.Twins, file string, s *script.Script) {
 		played.plays++
 		played.steps += result.Steps
 		played.messages += result.Messages
+		if result.Waits {
+			t.Errorf("%s with %v: nothing comes on either side", file, environment)
+		}
 		if result.Mismatch != nil {
 			t.Errorf("%s with %v, %s", file, environment, result.Mismatch)
 		}
