@@ -28,7 +28,7 @@ type Client interface {
 
 	// OnReset reports that the group at hand, which may have reset settings, is about
 	// to end well.
-	OnReset()
+	OnReset(status pgwire.TxStatus)
 
 	// OnDiscard reports that the client's statement deallocated every prepared
 	// statement of its session or, with everything set, undid all that the session

@@ -176,7 +176,7 @@ func (c *testClient) OnParameterStatus(name, value []byte) (pass bool) {
 	return true
 }
 
-func (c *testClient) OnReset() { c.event("reset") }
+func (c *testClient) OnReset(pgwire.TxStatus) { c.event("reset") }
 
 func (c *testClient) OnDiscard(everything bool) { c.event("discard %v", everything) }
 

@@ -137,6 +137,7 @@ func (s *Server) inspect() bool {
 		return false
 	}
 	q.active = true
+	s.inspections++
 	if q.results == 0 { // else it is not about the session
 		s.pool.stats.Inspections++
 	}
@@ -312,6 +313,9 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	if failed {
 		s.pins |= q.state | StateSettings
 		return
+	}
+	if s.pins&StateTemporary == 0 {
+		s.temporarySince = s.inspections
 	}
 	for _, e := range q.settings { // not all that were asked for are any
 		s.pool.database.noteSetting(e.Name)

@@ -345,7 +345,7 @@ func (s *Server) sendDescribe(statement *Statement, r reply) {
 // Prepare sends the statement in front of a message that needs it, unless the server has
 // it. If PostgreSQL refuses it, that is the answer to the client's message.
 func (s *Server) Prepare(statement *Statement) {
-	if s.prepared.use(statement, s.lease, s.meaning()) {
+	if s.keeps(statement) || s.prepared.use(statement, s.lease, s.meaning()) {
 		return
 	}
 	mode := swallow
@@ -369,6 +369,7 @@ func (s *Server) sendParse(statement *Statement, r reply) {
 	s.writeParse(statement.Name, statement.Body)
 	r.meaning = s.meaning()
 	s.prepared.add(statement, s.lease, r.meaning)
+	s.noteStay(statement)
 	s.pool.stats.ServerParseCount++
 	s.expect(r)
 	if otherReading {

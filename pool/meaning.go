@@ -29,3 +29,26 @@ func (s *Server) changeMeaning(key string) {
 	}
 	s.privateMeaning = meaning + unknownMeaning + key
 }
+
+// A client that has temporary objects stays on its server, which does with its statements
+// what it would do without a proxy: those that were prepared before another object was made
+// are about what they were about.
+
+// noteStay notes in whose stay the statement has been prepared.
+func (s *Server) noteStay(statement *Statement) {
+	known, _ := s.prepared.lru.Peek(statement.ID)
+	known.stay, known.inspections = s.stay, s.inspections
+	s.prepared.lru.Add(statement.ID, known)
+}
+
+// keeps reports whether the server has the statement as it was prepared for its client, who
+// has had temporary objects since then: when the first is made, PostgreSQL looks anew what a
+// text is about.
+func (s *Server) keeps(statement *Statement) bool {
+	if s.pins&StateTemporary == 0 {
+		return false
+	}
+	known, ok := s.prepared.lru.Peek(statement.ID)
+	return ok && known.stay == s.stay && known.inspections >= s.temporarySince &&
+		s.prepared.use(statement, s.lease, known.meaning)
+}

@@ -115,9 +115,21 @@ func (p *Pool) reportedAs(settings *Settings, parameter Setting) string {
 // AppendChanges appends those of the messages that a client with settings from needs
 // to have settings to.
 func (p *Pool) AppendChanges(b []byte, from, to *Settings) []byte {
+	return p.appendChanges(b, from, to, from.Accepted() && to.Accepted())
+}
+
+// AppendSettableChanges is AppendChanges but for parameters that follow from others: the
+// server tells of those.
+func (p *Pool) AppendSettableChanges(b []byte, from, to *Settings) []byte {
+	return p.appendChanges(b, from, to, false)
+}
+
+// appendChanges appends the messages. following: of parameters that follow from others, too;
+// only servers know how.
+func (p *Pool) appendChanges(b []byte, from, to *Settings, following bool) []byte {
 	for _, parameter := range p.parameters {
-		if !Settable(parameter.Name) && (!from.Accepted() || !to.Accepted()) {
-			continue // it follows from others, and only servers know how
+		if !following && !Settable(parameter.Name) {
+			continue
 		}
 		if value := p.reportedAs(to, parameter); value != p.reportedAs(from, parameter) {
 			b = pgwire.AppendParameterStatus(b, parameter.Name, value)

@@ -170,6 +170,10 @@ func (s *Server) Reading(definition []byte) *Settings {
 	return &Settings{private: true}
 }
 
+// AsksReading reports whether a statement may have to be sent with questions of the pool's own
+// in front, for how it is read is not certain.
+func (s *Server) AsksReading() bool { return s.readingChange != ReadingSame }
+
 // changeReading notes that the client's statement may have changed how texts are read.
 func (s *Server) changeReading(change ReadingChange) {
 	s.readingChange = max(s.readingChange, change)

@@ -56,7 +56,7 @@ func (s *Server) OnData(data []byte) (consumed int) {
 		if messageType == pgwire.ReadyForQuery && s.resets {
 			s.pass(data[run:position])
 			run = position
-			s.announceResets()
+			s.announceResets(data[position+pgwire.HeaderBytes : end])
 		}
 		if head := s.replies.head(); messageType == pgwire.ErrorResponse || head != nil && head.mode == synthesize && answersInTurn(messageType) {
 			s.pass(data[run:position])
@@ -645,14 +645,14 @@ func (s *Server) statementsDropped(everything bool) {
 
 // announceResets lets the client's session say, at the end of a group and in front of
 // its ReadyForQuery, what settings that were reset are to the client.
-func (s *Server) announceResets() {
+func (s *Server) announceResets(status []byte) {
 	g := s.answered()
 	if g == nil || g.own || g.client == nil || s.groups.count > 1 {
 		return
 	}
 	s.resets = false
-	if !s.headHasError {
-		g.client.OnReset()
+	if !s.headHasError && len(status) == 1 {
+		g.client.OnReset(pgwire.TxStatus(status[0]))
 	}
 }
 

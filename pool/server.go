@@ -116,6 +116,9 @@ type Server struct {
 	redefined        bool          // the transaction at hand may have changed the schema
 	defining         bool          // a transaction under way may define functions
 	privateMeaning   string        // what texts mean here, if that is not what the settings say
+	stay             uint64        // counts the times that it was lent
+	inspections      uint64        // counts those that it was sent
+	temporarySince   uint64        // which of them has found the temporary objects
 	readingChange    ReadingChange // whether texts are read as the settings say
 	readingChanged   bool          // the transaction at hand may have changed it
 
@@ -155,6 +158,7 @@ func (s *Server) lend(w *Waiter, now time.Duration) {
 	s.setState(stateLeased)
 	s.client, s.waiter = w.Client, w
 	s.served = false
+	s.stay++
 	s.dirty = s.pool.config.Mode == ModeSession
 	s.numbers.lend(w.Client)
 	s.lease++

@@ -213,6 +213,11 @@ type preparedStatement struct {
 	epoch     uint32 // of the statement when it was prepared
 	meaning   string // of the settings when it was prepared
 
+	// stay is that of the client on the server, and inspections how many the server had
+	// been sent by then.
+	stay        uint64
+	inspections uint64
+
 	// comparedWith is the meaning under which a client was told what the statement
 	// returns, if it was compared with that, and differs whether it returns something
 	// else here.

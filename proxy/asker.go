@@ -251,7 +251,7 @@ func (k *asker) OnServerDrain() { k.loop().Post(k.work) }
 func (k *asker) OnParameterStatus([]byte, []byte) (pass bool) { return false }
 
 // OnReset implements pool.Client.
-func (k *asker) OnReset() {}
+func (k *asker) OnReset(pgwire.TxStatus) {}
 
 // OnInspected implements pool.Client.
 func (k *asker) OnInspected(*pool.Settings, bool) {}

@@ -31,6 +31,9 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 			server.Adopt(s.settings) // other than the server's if some were reset
 		}
 	}
+	if inTransaction := s.transaction.open() || server.TxStatus() == pgwire.TxActive; inTransaction && messageType == pgwire.Parse && server.AsksReading() && server.UnansweredGroups() > 0 {
+		return 0 // what is asked in front of it would fail if one of those does
+	}
 	if server.CopyIn() && !belongsInCopy(messageType) {
 		s.answerError(errorf(pgwire.ProtocolViolation, "unexpected message type 0x%02X during COPY from stdin", messageType))
 		s.fatal(endProtocol, fatalf(pgwire.ProtocolViolation, "terminating connection because protocol synchronization was lost"))
@@ -212,7 +215,7 @@ func (s *session) OnDiscard(everything bool) {
 		s.server.PinLongStatement(false)
 	}
 	if everything && s.settings != s.login {
-		s.conn.Write(s.pool.AppendChanges(nil, s.settings, s.login))
+		s.conn.Write(s.pool.AppendSettableChanges(nil, s.settings, s.login))
 		s.settings = s.login
 	}
 }

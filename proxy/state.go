@@ -260,13 +260,17 @@ func (s *session) OnInspected(settings *pool.Settings, current bool) {
 }
 
 // OnReset implements pool.Client.
-func (s *session) OnReset() {
+func (s *session) OnReset(status pgwire.TxStatus) {
 	if !s.changes.resetsNow() {
 		return
 	}
 	before := s.settings
 	s.settings = s.pool.Settings(before, s.resetSettings(nil)...)
-	s.conn.Write(s.pool.AppendChanges(nil, before, s.settings))
+	now := s.settings
+	if status == pgwire.TxActive {
+		now = s.pool.Settings(now, s.localSettings()...)
+	}
+	s.conn.Write(s.pool.AppendChanges(nil, before, now))
 }
 
 // resetSettings returns the settings that were reset and are not among the given, as
@@ -311,10 +315,10 @@ func (s *session) restoreResets(status pgwire.TxStatus) {
 		}
 	}
 	c.resetNow = false
-	if status != pgwire.TxFailed {
+	if status != pgwire.TxFailed { // else it is as it was before
 		s.server.Restore(s.resetSettings(nil), local)
-		c.resetNames, c.resetsAll = c.resetNames[:0], false
 	}
+	c.resetNames, c.resetsAll = c.resetNames[:0], false
 }
 
 // scan looks for settings in a part of a query that is too long to be read at once.

@@ -74,7 +74,9 @@ func (g *generator) login() script.Step {
 func (g *generator) several() string {
 	var texts []string
 	for range 2 + g.random.IntN(2) {
-		texts = append(texts, g.companion().inline())
+		texts = append(texts, g.other(func(text string) bool {
+			return g.started && resets.MatchString(text) || precedes.MatchString(text)
+		}).inline())
 	}
 	return joinStatements(texts)
 }
@@ -120,13 +122,25 @@ func (g *generator) group() []pgproto3.FrontendMessage {
 // companion is a statement that may have others behind it in its query or group. What
 // was set at login is given back by RESET at the end of that, so it is none of those.
 func (g *generator) companion() statement {
+	return g.other(func(text string) bool { return g.started && resets.MatchString(text) })
+}
+
+// other is a statement that is none of some.
+func (g *generator) other(unwanted func(text string) bool) statement {
 	for {
-		s := g.statement()
-		if !g.started || !resets.MatchString(s.sql) {
+		if s := g.statement(); !unwanted(s.sql) {
 			return s
 		}
 	}
 }
+
+// precedes matches what no query may precede in a transaction. The proxy may have one of its
+// own, in front of a simple query of several statements.
+var precedes = regexp.MustCompile(`(?i)^(set transaction|begin .|start transaction )`)
+
+// momentary matches statements that do what another has been made for at the time of their
+// Parse, of which the proxy keeps nothing.
+var momentary = regexp.MustCompile(`^(fetch|execute) `)
 
 var resets = regexp.MustCompile(`^(reset|discard all)|hidden_reset|default$|time zone local`)
 
@@ -149,7 +163,7 @@ func (g *generator) named() []pgproto3.FrontendMessage {
 	case 0, 1:
 		messages = append(messages, &pgproto3.Close{ObjectType: 'S', Name: name}, &pgproto3.Parse{Name: name, Query: pick(g, sameTexts)})
 	case 2:
-		messages = append(messages, &pgproto3.Parse{Name: name, Query: g.statement().inline()}, &pgproto3.Describe{ObjectType: 'S', Name: name})
+		messages = append(messages, &pgproto3.Parse{Name: name, Query: g.other(momentary.MatchString).inline()}, &pgproto3.Describe{ObjectType: 'S', Name: name})
 	case 3:
 		messages = append(messages, &pgproto3.Close{ObjectType: 'S', Name: name})
 	case 4:

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -22,27 +23,49 @@ func spokenOnce(transcript []string) []string {
 
 // giveUp reports whether a difference is known, and ends the case.
 func giveUp(direct, proxied []string) bool {
-	return lostSequence(direct, proxied) || lateSnapshot(direct, proxied)
+	return lostSequence(direct, proxied) || served(direct, proxied)
 }
 
-// lateSnapshot reports whether only PostgreSQL has refused to change what a transaction is
-// behind its first query, which was a Parse: the proxy answers one of a statement that a
-// server has without asking it.
-func lateSnapshot(direct, proxied []string) bool {
-	isLate := func(line string) bool {
-		return strings.HasPrefix(line, "ErrorResponse ERROR 25001 ") && strings.Contains(line, "before any query")
+// leniencies are errors that only PostgreSQL has.
+var leniencies = []*regexp.Regexp{
+	// A client that was not told what its statement returns is served with what that is now.
+	regexp.MustCompile(`^ErrorResponse ERROR 0A000 "cached plan must not change result type"`),
+
+	// Behind a Parse that the proxy has answered without a server the transaction has had no
+	// query yet.
+	regexp.MustCompile(`^ErrorResponse ERROR 25001 "[^"]* before any query"`),
+}
+
+// served reports whether the first difference is that the proxy has served the client where
+// PostgreSQL has had such an error.
+func served(direct, proxied []string) bool {
+	directly, here := firstDifference(direct, proxied)
+	return !isError(here) && slices.ContainsFunc(leniencies, func(l *regexp.Regexp) bool { return l.MatchString(directly) })
+}
+
+func isError(line string) bool { return strings.HasPrefix(line, "ErrorResponse ") }
+
+// firstDifference returns the first lines that differ, empty if one transcript is part of
+// the other.
+func firstDifference(direct, proxied []string) (directly, here string) {
+	for i := range min(len(direct), len(proxied)) {
+		if direct[i] != proxied[i] {
+			return direct[i], proxied[i]
+		}
 	}
-	return slices.ContainsFunc(direct, isLate) && !slices.ContainsFunc(proxied, isLate)
+	return "", ""
 }
 
 // lostSequence reports whether currval or lastval has failed with 55000 through the
 // proxy only: a server may have had to forget whose numbers it has. The other way
 // round, or another number, is a leak.
 func lostSequence(direct, proxied []string) bool {
-	isLost := func(line string) bool {
-		return strings.HasPrefix(line, "ErrorResponse ERROR 55000 ") && strings.Contains(line, "not yet defined in this session")
-	}
-	return slices.ContainsFunc(proxied, isLost) && !slices.ContainsFunc(direct, isLost)
+	directly, here := firstDifference(direct, proxied)
+	return !isLost(directly) && isLost(here)
+}
+
+func isLost(line string) bool {
+	return strings.HasPrefix(line, "ErrorResponse ERROR 55000 ") && strings.Contains(line, "not yet defined in this session")
 }
 
 // acceptedParse takes away that a Parse in a failed transaction was accepted, if what
