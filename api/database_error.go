@@ -58,6 +58,10 @@ func toAPIError(err error) *apiError {
 
 // classify decides by the SQLSTATE the server, or the proxy in front of it, answered with.
 func (e *apiError) classify(pgErr *pgconn.PgError) {
+	if strings.HasPrefix(pgErr.Detail, shedDetail) { // by whatever SQLSTATE
+		e.shed(retryAfterOf(pgErr.Detail))
+		return
+	}
 	switch pgErr.Code {
 	case stateConfigurationLimitExceeded, stateTooManyConnections:
 		e.shed(retryAfterOf(pgErr.Detail))
@@ -90,6 +94,9 @@ func (e *apiError) shed(retryAfter time.Duration) {
 func (e *apiError) unavailable(message string) {
 	e.status, e.kind, e.message = http.StatusServiceUnavailable, typeAPI, message
 }
+
+// shedDetail begins the DETAIL of the proxy's answer to what it sheds.
+const shedDetail = "billproxy shed "
 
 var retryAfterPattern = regexp.MustCompile(`\bretry_after_ms=(\d{1,9})\b`)
 

@@ -24,6 +24,7 @@ func TestDatabaseErrors(t *testing.T) {
 		retryAfter string
 	}{
 		{"shed", raise("53400", "billproxy shed reason=queue retry_after_ms=1500"), 429, invalidRequest, "rate_limit", "false", "2"},
+		{"shed as a cancel", raise("57014", "billproxy shed reason=overload waited_ms=0 retry_after_ms=1500"), 429, invalidRequest, "rate_limit", "false", "2"},
 		{"shed without advice", raise("53400", "reason=queue"), 429, invalidRequest, "rate_limit", "false", "1"},
 		{"too many connections", raise("53300", ""), 429, invalidRequest, "rate_limit", "false", "1"},
 		{"lock timeout", raise("55P03", ""), 429, invalidRequest, "lock_timeout", "true", ""},

@@ -1,8 +1,6 @@
 package pool
 
 import (
-	"time"
-
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
 
@@ -39,6 +37,10 @@ type Client interface {
 	// messages in it, those with a tag of at least lowestTag had no effect, none
 	// if it is 0.
 	OnGroupError(lowestTag uint32, parseFailed bool)
+
+	// OnFailed reports that the group at hand has failed in a way that makes clients try
+	// again: PostgreSQL had too few resources, ran out of time, or found a conflict.
+	OnFailed()
 
 	// OnGroupEnd reports that the ReadyForQuery of a group has been passed on.
 	// The client may release the server in the call.
@@ -118,62 +120,4 @@ type Loss struct {
 
 	// MidMessage: part of a message was passed on, so nothing can follow it.
 	MidMessage bool
-}
-
-// Waiter is a client's place in a pool's queue, embedded in the session.
-type Waiter struct {
-	Client Client
-
-	// Owned by the pool.
-	since      time.Duration
-	next, prev *Waiter
-	queued     bool
-	isShared   bool          // a lane will do
-	shared     *Settings     // for such settings
-	expected   time.Duration // and so much work
-
-	asksForNumbers bool // the client has called currval or lastval
-}
-
-// Waited is for how long the waiter has stood in the queue.
-func (w *Waiter) Waited(now time.Duration) time.Duration {
-	if !w.queued {
-		return 0
-	}
-	return now - w.since
-}
-
-// Waiting reports whether the waiter stands in the queue.
-func (w *Waiter) Waiting() bool { return w.queued }
-
-// waitQueue is a first-in, first-out list of waiters.
-type waitQueue struct {
-	first, last *Waiter
-	count       int
-}
-
-func (q *waitQueue) push(w *Waiter) {
-	w.prev, w.next, w.queued = q.last, nil, true
-	if q.last != nil {
-		q.last.next = w
-	} else {
-		q.first = w
-	}
-	q.last = w
-	q.count++
-}
-
-func (q *waitQueue) remove(w *Waiter) {
-	if w.prev != nil {
-		w.prev.next = w.next
-	} else {
-		q.first = w.next
-	}
-	if w.next != nil {
-		w.next.prev = w.prev
-	} else {
-		q.last = w.prev
-	}
-	w.prev, w.next, w.queued = nil, nil, false
-	q.count--
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool/auth"
+	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // Mode says how long a client keeps the server it was lent, as PgBouncer's
@@ -73,6 +75,11 @@ type Config struct {
 	// QueryWaitTimeout is how long a client waits for a server before it is
 	// told no; 0 waits forever.
 	QueryWaitTimeout time.Duration
+
+	// Shed is how an overload is met; its Patience is QueryWaitTimeout. ShedSQLState is
+	// what those are told who get no server.
+	Shed         shed.Config
+	ShedSQLState pgwire.SQLState
 
 	// ServerConnectTimeout bounds connecting and logging in to PostgreSQL.
 	ServerConnectTimeout time.Duration

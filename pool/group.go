@@ -142,7 +142,31 @@ type Timing struct {
 	// How often it is still to share no Sync, because it failed or had a long reply,
 	// and how often to be sent as it is written, because it failed with parameters.
 	alone, asWritten uint8
+
+	// usual is what it takes while nobody waits for a server, known from how many
+	// times.
+	usual time.Duration
+	known uint8
 }
+
+// slowness notes how long it took once, outside a lane, and returns how many times as
+// long as usual that is; 0 if it is not known what is usual. calm tells that nobody
+// waits for a server: else what it takes now may be the load's doing.
+func (t *Timing) slowness(took time.Duration, calm bool) float64 {
+	if t.known < minKnown {
+		t.known++
+		t.usual += (took - t.usual) / time.Duration(t.known)
+		return 0
+	}
+	slowness := float64(took) / float64(max(1, t.usual))
+	if calm || took < t.usual {
+		t.usual += (took - t.usual) / 64
+	}
+	return slowness
+}
+
+// minKnown is after how many times it is known what is usual.
+const minKnown = 16
 
 // AsWritten reports whether a query is to be sent with its constants in place.
 func (t *Timing) AsWritten() bool { return t.asWritten > 0 }

@@ -13,6 +13,7 @@ import (
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/pooltest"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // fixture is a set of pools in a world whose servers the test plays itself.
@@ -31,6 +32,8 @@ func newFixture(t *testing.T, changes ...func(*Config)) *fixture {
 		QueryWaitTimeout:      10 * time.Second,
 		ServerConnectTimeout:  5 * time.Second,
 		MaxPreparedStatements: 100,
+		Shed:                  shed.Config{Target: 5 * time.Millisecond, Interval: 100 * time.Millisecond, RetryBudget: 0.1, Fair: true, AdaptiveLimit: true},
+		ShedSQLState:          pgwire.ConfigurationLimitExceeded,
 		Random:                rand.New(rand.NewPCG(1, 2)),
 	}
 	for _, change := range changes {
@@ -213,6 +216,8 @@ func (c *testClient) OnGroupError(lowestTag uint32, parseFailed bool) {
 // StatementName is what the test's clients call a statement whose name on the servers
 // is in an error.
 func (c *testClient) StatementName(*Statement) string { return "mine" }
+
+func (c *testClient) OnFailed() {}
 
 func (c *testClient) OnGroupEnd(status pgwire.TxStatus) {
 	c.event("end %c", status)

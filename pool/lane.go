@@ -49,15 +49,31 @@ const (
 // to take so long, or nil if there is none: then w is queued, as by Acquire, and
 // OnLease follows. joinable is as of Begin.
 func (p *Pool) Share(w *Waiter, settings *Settings, expected time.Duration, joinable bool) *Server {
-	if p.waiters.count == 0 {
+	if p.gate.Calm() {
 		if s := p.lane(settings, expected, joinable); s != nil {
 			return s
 		}
 	}
-	w.shared = settings
-	w.isShared, w.expected = true, expected
-	p.enqueue(w)
+	w.settings, w.work, w.Ticket.Shared = settings, expected, true
+	var s *Server
+	if p.gate.Waiting() == 0 {
+		s = p.lane(settings, expected, joinable)
+	}
+	if p.arrive(w, s != nil) {
+		return s
+	}
+	if s != nil {
+		s.rest()
+	}
 	return nil
+}
+
+// rest makes an idle server of a lane that has nothing to do.
+func (s *Server) rest() {
+	if s.groups.count == 0 && s.reserved == 0 {
+		s.leaveLane()
+		s.recycle()
+	}
 }
 
 // lane returns the best lane there is or can be made of an idle server.
@@ -65,7 +81,9 @@ func (p *Pool) lane(settings *Settings, expected time.Duration, joinable bool) *
 	var best, slow *Server
 	for _, s := range p.lanes {
 		if g := s.groups.head(); g != nil && p.now()-g.startedAt > slowHead {
-			slow = s
+			if p.now()-g.startedAt <= stuckHead { // else who waits can still be told no, or go
+				slow = s
+			}
 			continue
 		}
 		if s.sharedFor != settings || s.stopped || s.groups.count+s.reserved >= p.config.SharedDepth || s.crowded() {
@@ -81,7 +99,8 @@ func (p *Pool) lane(settings *Settings, expected time.Duration, joinable bool) *
 	if best != nil && len(p.lanes) >= minLanes && best.work+expected <= laneWork {
 		return best
 	}
-	if s := p.takeIdle(p.readOnly(settings)); s != nil {
+	if idle := p.chooseIdle(p.readOnly(settings)); idle >= 0 && (len(p.lanes) == 0 || p.busy() < p.gate.Servers()) {
+		s := p.takeIdle(idle)
 		s.becomeLane(settings)
 		return s
 	}
@@ -183,6 +202,9 @@ func (s *Server) time(g *group) {
 	}
 	if g.timed != nil && g.again == AgainNot {
 		g.timed.learn(now - g.startedAt)
+		if s.state != stateShared {
+			s.pool.gate.Observe(g.timed.slowness(now-g.startedAt, s.pool.gate.Calm()), now)
+		}
 	}
 	s.work -= g.expected
 	if next := s.groups.head(); next != nil {
@@ -210,18 +232,17 @@ func (s *Server) sharedDone(head reply, g *group, refusal *pgwire.Error) {
 	switch {
 	case s.state != stateShared:
 	case s.groups.count == 0 && s.reserved == 0:
-		s.leaveLane()
-		s.recycle()
+		s.rest()
 	case s.pool.sharedWaiters > 0:
-		s.pool.serveShared()
+		s.pool.dispatch()
 	}
 }
 
 // reserve keeps a place on a lane for a client that has waited for it.
 func (s *Server) reserve(w *Waiter) {
-	s.pool.dequeue(w)
+	s.pool.admit(w)
 	s.reserved++
-	s.work += w.expected
+	s.work += w.work
 	w.Client.OnLease(s)
 }
 
@@ -229,32 +250,19 @@ func (s *Server) reserve(w *Waiter) {
 // whether the lane is still there.
 func (s *Server) Claim(w *Waiter) bool {
 	s.reserved--
-	s.work -= w.expected
+	s.work -= w.work
 	return s.state == stateShared
 }
 
 // Decline gives the place up.
 func (s *Server) Decline(w *Waiter) {
-	if s.Claim(w) && s.groups.count == 0 && s.reserved == 0 {
-		s.leaveLane()
-		s.recycle()
+	if s.Claim(w) {
+		s.rest()
 	}
 }
 
 // Shared reports whether the server is a lane.
 func (s *Server) Shared() bool { return s.state == stateShared }
-
-// serveShared gives lanes to waiters that may share one, as long as they come
-// first.
-func (p *Pool) serveShared() {
-	for w := p.waiters.first; w != nil && w.isShared; w = p.waiters.first {
-		s := p.lane(w.shared, w.expected, true)
-		if s == nil {
-			return
-		}
-		s.reserve(w)
-	}
-}
 
 // Withdraw takes a client's group off a lane: its replies are dropped. It reports
 // whether PostgreSQL may be running the group now.
@@ -365,12 +373,12 @@ func (p *Pool) stopLanes() {
 			running++
 		}
 	}
-	wanted := p.waiters.count - p.sharedWaiters
+	wanted := p.gate.Waiting() - p.sharedWaiters
 	if wanted == 0 {
 		return
 	}
 	keep := 1
-	if len(p.servers) == 1 || p.now()-p.waiters.first.since > lastLaneWait {
+	if len(p.servers) == 1 || p.now()-p.gate.OldestAt() > lastLaneWait {
 		keep = 0
 	}
 	for _, s := range p.lanes {

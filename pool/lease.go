@@ -72,7 +72,7 @@ func (s *Server) MidMessage() bool { return s.streaming > 0 && s.streamForward &
 // groups: the client should start no new one that is not part of a transaction.
 func (s *Server) Contended() bool {
 	last := s.groups.last()
-	return last != nil && (last.client != nil || s.inspection.active) && s.pool.waiters.count > 0 && s.pool.config.Mode != ModeSession && s.pins&^StateSequences == 0
+	return last != nil && (last.client != nil || s.inspection.active) && s.pool.gate.Waiting() > 0 && s.pool.config.Mode != ModeSession && s.pins&^StateSequences == 0
 }
 
 // PauseReplies and ResumeReplies stop and start reading from the server, for a

@@ -34,6 +34,7 @@ func (p *Pools) Pause(database string) {
 	}
 	for pool := range p.of(database) {
 		pool.dismiss(ReasonPaused)
+		pool.gate.Pause()
 		pool.armWaitTimer()
 	}
 }
@@ -50,9 +51,7 @@ func (p *Pools) Resume(database string) {
 		if pool.paused() {
 			continue
 		}
-		for w := pool.waiters.first; w != nil; w = w.next {
-			w.since = p.loop.Now()
-		}
+		pool.gate.Resume(p.loop.Now())
 		pool.armWaitTimer()
 		pool.grow()
 	}

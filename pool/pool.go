@@ -1,12 +1,12 @@
 package pool
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // Pool holds the servers of one pair of database and user and lends them to the
@@ -21,6 +21,7 @@ type Pool struct {
 	loop     reactor.Loop
 
 	credential *credential
+	hash       shed.Hash // of database and user
 
 	// ClientCount is how many sessions belong to the pool. Owned by them.
 	ClientCount int
@@ -30,8 +31,12 @@ type Pool struct {
 	servers     []*Server // in no particular order; Server.index is the position
 	idle        []*Server // the last one was used last
 	serverCount [stateCount]int
-	waiters     waitQueue
-	waitTimer   reactor.Timer
+
+	// Those who wait for one.
+	gate        *shed.Gate
+	waitTimer   reactor.Timer // for the next who has waited too long
+	waitTimerAt time.Duration
+	tickTimer   reactor.Timer // for the gate
 
 	lanes         []*Server // shared servers, in no particular order
 	laneTimer     reactor.Timer
@@ -84,6 +89,9 @@ func (l parameterList) value(name string) string {
 	}
 	return ""
 }
+
+// Hash is by what work in this pool is told from that in others.
+func (p *Pool) Hash() shed.Hash { return p.hash }
 
 func (p *Pool) now() time.Duration { return p.loop.Now() }
 
@@ -149,106 +157,13 @@ func (p *Pool) Registry() *Registry { return p.pools.registry }
 // Mode is the pool mode.
 func (p *Pool) Mode() Mode { return p.config.Mode }
 
-// Acquire lends a server at once, or queues w and returns nil: then OnLease or
-// OnRefused of its client follows, unless Abandon takes it out of the queue.
-// settings are those that the client wants.
-func (p *Pool) Acquire(w *Waiter, settings *Settings) *Server {
-	if p.waiters.count == 0 {
-		if s := p.takeIdle(settings); s != nil {
-			s.lend(w, p.now())
-			return s
-		}
-	}
-	w.isShared = false
-	p.enqueue(w)
-	return nil
-}
-
-// takeIdle takes the idle server that was used last, or rather one of the last few
-// that has the settings.
-func (p *Pool) takeIdle(settings *Settings) *Server {
-	last := len(p.idle) - 1
-	if last < 0 {
-		return nil
-	}
-	chosen := last
-	for i := last; i >= 0 && i > last-maxIdleLooks; i-- {
-		if p.idle[i].settings == settings {
-			chosen = i
-			break
-		}
-	}
-	s := p.idle[chosen]
-	if s.streaming > 0 { // in the middle of a long notice
-		return nil
-	}
-	p.idle = append(p.idle[:chosen], p.idle[chosen+1:]...)
-	return s
-}
-
-const maxIdleLooks = 8
-
-func (p *Pool) enqueue(w *Waiter) {
-	w.since = p.now()
-	p.waiters.push(w)
-	if w.isShared {
-		p.sharedWaiters++
-	}
-	if p.waiters.count == 1 {
-		p.armWaitTimer()
-	}
-	p.stopLanes()
-	p.grow()
-	if p.serverCount[stateOpening] == 0 {
-		p.releaseNumbers()
-	}
-}
-
-func (p *Pool) dequeue(w *Waiter) {
-	p.waiters.remove(w)
-	if w.isShared {
-		p.sharedWaiters--
-	}
-	p.stats.WaitTime += p.now() - w.since
-	p.armWaitTimer()
-}
-
-// Abandon takes w out of the queue.
-func (p *Pool) Abandon(w *Waiter) {
-	if w.queued {
-		p.dequeue(w)
-		p.serveShared()
-		p.pools.serveStarving()
-	}
-}
-
-// handOver gives a free server to the longest waiter, or keeps it.
-func (p *Pool) handOver(s *Server) {
-	w := p.waiters.first
-	switch {
-	case w == nil:
-		s.setState(stateIdle)
-		s.idleSince = p.now()
-		p.idle = append(p.idle, s)
-		p.pools.serveStarving()
-	case w.isShared:
-		s.becomeLane(w.shared)
-		s.reserve(w)
-		p.serveShared()
-	default:
-		p.dequeue(w)
-		s.lend(w, p.now())
-		w.Client.OnLease(s)
-	}
-}
-
-// grow opens as many connections as there are waiters without one coming, within
+// grow opens as many connections as there are waiters without one coming or free, within
 // the limits, and not sooner after a failure than the backoff says.
 func (p *Pool) grow() {
 	if p.closing() || p.paused() {
 		return
 	}
-	for p.serverCount[stateOpening] < p.waiters.count && len(p.servers) < p.config.DefaultPoolSize {
+	for p.serverCount[stateOpening] < p.gate.Waiting()-len(p.idle) && len(p.servers) < p.config.DefaultPoolSize {
 		if p.now() < p.retryAt {
 			p.loop.SetTimer(&p.retryTimer, p.retryAt)
 			return
@@ -291,9 +206,7 @@ func (p *Pool) openFailed(s *Server, reason CloseReason, e *pgwire.Error) {
 		"sqlstate", string(e.SQLState), "error", e.Message, "retry_in", delay.Round(time.Millisecond).String())
 	p.forget(s, reason)
 	if len(p.servers) == 0 && permanent(e.SQLState) {
-		for w := p.waiters.first; w != nil; w = p.waiters.first {
-			p.refuse(w, e)
-		}
+		p.refuseAll(e)
 	}
 	p.grow()
 }
@@ -303,49 +216,6 @@ func (p *Pool) openFailed(s *Server, reason CloseReason, e *pgwire.Error) {
 func permanent(code pgwire.SQLState) bool {
 	class := code.Class()
 	return class == "28" || class == "3D" || code == pgwire.FeatureNotSupported || code == "42501"
-}
-
-// refuse ends the wait of w.
-func (p *Pool) refuse(w *Waiter, e *pgwire.Error) {
-	p.dequeue(w)
-	w.Client.OnRefused(e)
-}
-
-func (p *Pool) armWaitTimer() {
-	if p.waiters.first == nil || p.config.QueryWaitTimeout == 0 || p.paused() {
-		p.loop.StopTimer(&p.waitTimer)
-		return
-	}
-	p.loop.SetTimer(&p.waitTimer, p.waiters.first.since+p.config.QueryWaitTimeout)
-}
-
-// refuseOverdue tells those who have waited too long.
-func (p *Pool) refuseOverdue() {
-	for w := p.waiters.first; w != nil && p.now() >= w.since+p.config.QueryWaitTimeout; w = p.waiters.first {
-		p.stats.WaitTimeouts++
-		p.refuse(w, p.overdue(p.now()-w.since))
-	}
-}
-
-// overdue is the answer to who has waited too long. Its words avoid what drivers
-// take for a lost connection.
-func (p *Pool) overdue(waited time.Duration) *pgwire.Error {
-	if p.lastFailure != nil && p.serverCount[stateLeased]+p.serverCount[stateShared] == 0 {
-		return &pgwire.Error{
-			Severity: pgwire.SeverityError,
-			SQLState: pgwire.CannotConnect,
-			Message:  "no server available: " + p.lastFailure.Message,
-			Detail:   fmt.Sprintf("billproxy reason=server_unavailable waited_ms=%d sqlstate=%s", waited.Milliseconds(), p.lastFailure.SQLState),
-		}
-	}
-	return &pgwire.Error{
-		Severity: pgwire.SeverityError,
-		SQLState: pgwire.ConfigurationLimitExceeded,
-		Message:  fmt.Sprintf("no server became free within %s", p.config.QueryWaitTimeout),
-		Detail: fmt.Sprintf("billproxy shed reason=query_wait_timeout waited_ms=%d retry_after_ms=%d",
-			waited.Milliseconds(), p.config.QueryWaitTimeout.Milliseconds()),
-		Hint: "All servers of the pool are in use: look for long transactions, or raise BILLPROXY_DEFAULT_POOL_SIZE.",
-	}
 }
 
 // forget takes a server that has ended out of the pool.
@@ -380,7 +250,8 @@ func (p *Pool) forget(s *Server, reason CloseReason) {
 	p.serverCount[stateClosed]--
 	p.pools.serverCount--
 	p.closedBy[reason]++
-	if p.waiters.count > 0 {
+	s.giveBackTicket()
+	if p.gate.Waiting() > 0 {
 		p.grow()
 	}
 	p.pools.serveStarving()
@@ -407,15 +278,15 @@ func (p *Pool) closeIdle(now time.Duration, all bool) {
 
 // unused reports whether nothing would be lost with the pool.
 func (p *Pool) unused() bool {
-	return p.ClientCount == 0 && len(p.servers) == 0 && p.waiters.count == 0
+	return p.ClientCount == 0 && len(p.servers) == 0 && p.gate.Waiting() == 0
 }
 
 // Stats returns a copy of the pool's state and counters.
 func (p *Pool) Stats() Stats {
 	stats := p.stats
 	stats.Database, stats.User, stats.Mode = p.Database, p.User, p.config.Mode
-	stats.ClientsWaiting = p.waiters.count
-	stats.ClientsActive = p.ClientCount - p.waiters.count
+	stats.ClientsWaiting = p.gate.Waiting()
+	stats.ClientsActive = p.ClientCount - stats.ClientsWaiting
 	stats.ServersOpening = p.serverCount[stateOpening]
 	stats.ServersIdle = p.serverCount[stateIdle]
 	stats.ServersLeased = p.serverCount[stateLeased]
@@ -423,9 +294,8 @@ func (p *Pool) Stats() Stats {
 	stats.ServersResetting = p.serverCount[stateResetting]
 	stats.ServersCanceling = p.serverCount[stateCanceling]
 	stats.MaxServers = p.config.DefaultPoolSize
-	if p.waiters.first != nil {
-		stats.OldestWait = p.now() - p.waiters.first.since
-	}
+	stats.Gate = p.gate.Stats(p.now())
+	stats.OldestWait = stats.Gate.OldestWait
 	stats.ClientsPinned = map[string]int{}
 	for _, s := range p.servers {
 		if s.pins != 0 {

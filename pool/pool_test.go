@@ -8,6 +8,7 @@ import (
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/pooltest"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 func poolSize(n int) func(*Config) { return func(c *Config) { c.DefaultPoolSize = n } }
@@ -168,8 +169,8 @@ func TestWaitWithoutTimeout(t *testing.T) {
 // What is told after a timeout names the cause.
 func TestWaitTimeoutReasons(t *testing.T) {
 	f := newFixture(t, poolSize(1))
-	busy := f.pool.overdue(3 * time.Second)
-	if busy.SQLState != pgwire.ConfigurationLimitExceeded || busy.IsFatal() || !strings.Contains(busy.Detail, "retry_after_ms=10000") || busy.Hint == "" {
+	busy := f.pool.refusal(shed.WaitTimeout, 3*time.Second)
+	if busy.SQLState != pgwire.ConfigurationLimitExceeded || busy.IsFatal() || !strings.Contains(busy.Detail, "reason=query_wait_timeout waited_ms=3000 retry_after_ms=100") || busy.Hint == "" {
 		t.Errorf("answer %+v", busy)
 	}
 	c := f.waiters(f.pool, 1)[0]
@@ -180,7 +181,7 @@ func TestWaitTimeoutReasons(t *testing.T) {
 		f.world.Advance(250 * time.Millisecond)
 	}
 	c.want("[refused 08001]")
-	down := f.pool.overdue(3 * time.Second)
+	down := f.pool.refusal(shed.Overload, 3*time.Second)
 	if down.IsFatal() || !strings.Contains(down.Message, "connection refused") {
 		t.Errorf("answer %+v", down)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // Pools is every pool of a proxy, with what they share: the limit on servers, the
@@ -57,6 +58,9 @@ func New(config Config, loop reactor.Loop, logger *slog.Logger) *Pools {
 		config: config, loop: loop, logger: logger, byKey: map[key]*Pool{},
 		registry: NewRegistry(), credentials: map[string]*credential{},
 	}
+	p.config.Shed.Patience = config.QueryWaitTimeout
+	// A client that holds a server for as long as it is connected makes it no slower.
+	p.config.Shed.AdaptiveLimit = config.Shed.AdaptiveLimit && config.Mode != ModeSession
 	p.timer.Fire = p.tend
 	return p
 }
@@ -87,8 +91,14 @@ func (p *Pools) Get(database, user string) *Pool {
 	pool := &Pool{
 		Database: database, User: user, pools: p, database: p.database(database),
 		config: &p.config, loop: p.loop, credential: p.credential(user),
+		hash: shed.HashSeed.Add([]byte(database)).Add([]byte(user)),
+		gate: shed.NewGate(&p.config.Shed, p.config.DefaultPoolSize),
+	}
+	if pool.paused() {
+		pool.gate.Pause()
 	}
 	pool.waitTimer.Fire = pool.refuseOverdue
+	pool.tickTimer.Fire = pool.tick
 	pool.retryTimer.Fire = pool.grow
 	pool.laneTimer.Fire = pool.tendLanes
 	pool.numbersTimer.Fire = pool.releaseNumbers
@@ -110,6 +120,7 @@ func (p *Pools) tend() {
 		if pool.unused() && now >= pool.retryAt+forgetDelay {
 			p.loop.StopTimer(&pool.retryTimer)
 			p.loop.StopTimer(&pool.numbersTimer)
+			p.loop.StopTimer(&pool.tickTimer)
 			delete(p.byKey, key{pool.Database, pool.User})
 			continue
 		}
@@ -150,9 +161,9 @@ func (p *Pools) serveStarving() {
 	}
 	var starving *Pool
 	for _, pool := range p.list {
-		w := pool.waiters.first
-		if w != nil && p.loop.Now() >= pool.retryAt && len(pool.servers) < p.config.DefaultPoolSize && pool.serverCount[stateOpening] < pool.waiters.count &&
-			(starving == nil || w.since < starving.waiters.first.since) {
+		waiting := pool.gate.Waiting()
+		if waiting > 0 && p.loop.Now() >= pool.retryAt && len(pool.servers) < p.config.DefaultPoolSize && pool.serverCount[stateOpening] < waiting &&
+			(starving == nil || pool.gate.OldestAt() < starving.gate.OldestAt()) {
 			starving = pool
 		}
 	}

@@ -523,6 +523,9 @@ func (s *Server) errorResponse(body []byte) verdict {
 	s.passSynthesized()
 	s.headHasError = true
 	s.numbers.discarded = false // at least not for certain
+	if client := s.recipient(); client != nil && retried(e.SQLState) {
+		client.OnFailed()
+	}
 	if asked.kind.endsGroup() {
 		s.copyIn = false
 		return s.headVerdict()
@@ -560,6 +563,16 @@ func (s *Server) toldFirst(asked *reply, e *pgwire.Error) []byte {
 		return nil
 	}
 	return asked.statement.parameterDescription(s.pool)
+}
+
+// retried reports whether clients try again after such an error.
+func retried(code pgwire.SQLState) bool {
+	switch code {
+	case pgwire.QueryCanceled, "40001", "40P01", "55P03": // serialization, deadlock, lock timeout
+		return true
+	default:
+		return code.Class() == "53" // insufficient resources
+	}
 }
 
 // skipToSync takes back what the messages up to the next Sync would have done.

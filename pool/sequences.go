@@ -100,7 +100,7 @@ func (s *Server) keepNumbers() {
 		n.keptUntil = s.pool.now() + numbersTime
 	}
 	switch {
-	case s.pool.waiters.count == 0:
+	case s.pool.gate.Waiting() == 0:
 		s.pins |= StateSequences
 	case n.keptUntil > 0:
 		s.pins |= StateSequences
@@ -112,7 +112,7 @@ func (s *Server) keepNumbers() {
 // that waits.
 func (p *Pool) releaseNumbers() {
 	next := time.Duration(0)
-	for i := 0; i < len(p.servers) && p.waiters.count > 0; i++ {
+	for i := 0; i < len(p.servers) && p.gate.Waiting() > 0; i++ {
 		s := p.servers[i]
 		switch until := s.numbers.keptUntil; {
 		case s.state != stateLeased || s.pins != StateSequences || !s.Quiet() || s.txStatus != pgwire.TxIdle || s.unsentBytes > 0 || s.copyIn:
@@ -123,7 +123,7 @@ func (p *Pool) releaseNumbers() {
 			next = until
 		}
 	}
-	if next > 0 && p.waiters.count > 0 {
+	if next > 0 && p.gate.Waiting() > 0 {
 		p.loop.SetTimer(&p.numbersTimer, next)
 	}
 }

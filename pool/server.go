@@ -185,7 +185,8 @@ func (s *Server) Release() {
 }
 
 func (s *Server) endLease() {
-	s.client, s.waiter = nil, nil
+	s.client = nil
+	s.giveBackTicket()
 	s.pins &^= StateSequences
 	s.throttled, s.resets, s.unverified, s.privateMeaning = false, false, false, ""
 	s.keepReading()
@@ -194,6 +195,15 @@ func (s *Server) endLease() {
 		s.pool.stats.TransactionTime += s.pool.now() - s.leasedAt
 	}
 	s.conn.ResumeRead()
+}
+
+// giveBackTicket tells the gate that the lease has ended.
+func (s *Server) giveBackTicket() {
+	if s.waiter == nil {
+		return
+	}
+	s.pool.gate.Done(&s.waiter.Ticket, s.pool.now(), s.pool.now()-s.leasedAt)
+	s.waiter = nil
 }
 
 // Orphan gives the server back for a client that is gone, whatever is under way.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Setting is a run-time parameter and its value.
@@ -31,6 +32,10 @@ type Settings struct {
 	// reports, different from the defaults, when it has them.
 	accepted bool
 	reported []Setting
+
+	// patience is what Patience has found out, if patienceKnown.
+	patience      time.Duration
+	patienceKnown bool
 }
 
 // ChangesMeaning reports whether a text names other objects when the parameter has

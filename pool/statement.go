@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // StatementID numbers the statements of a registry; it is never used twice.
@@ -48,6 +49,12 @@ type Statement struct {
 	// Effects is what running it may do to the session, if Class says that it has
 	// been found out.
 	Effects *Effects
+
+	// Asked is by what the proxy recognises that a client asks the same again, Tags
+	// what a comment in the text says, nil if there is none; both if Class says that it
+	// has been found out.
+	Asked shed.Hash
+	Tags  *shed.Tags
 
 	// Timing is how long it takes on a server.
 	Timing Timing

@@ -1,6 +1,10 @@
 package pool
 
-import "time"
+import (
+	"time"
+
+	"github.com/billproxy/billproxy/pool/shed"
+)
 
 // Stats is a copy of one pool's state and counters. The columns of PgBouncer's
 // SHOW POOLS and SHOW STATS derive from it.
@@ -26,6 +30,9 @@ type Stats struct {
 
 	// OldestWait is the age of the oldest waiter.
 	OldestWait time.Duration
+
+	// Gate is who waits, who is let in and who is told no.
+	Gate shed.Stats
 
 	// Counters since the start.
 	TransactionCount uint64

@@ -9,6 +9,7 @@ import (
 	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // asker runs the auth query: it is a client of a pool like any session, holds a server
@@ -72,6 +73,7 @@ func (k *asker) work() {
 	if k.pool == nil {
 		k.pool = k.lookup.proxy.pools.Get(k.query.Database, k.query.User)
 		k.pool.ClientCount++
+		k.waiter.Ticket = shed.Ticket{Tenant: k.pool.Tenant(nil), Login: true}
 		if k.server = k.pool.Acquire(&k.waiter, nil); k.server == nil {
 			return
 		}
@@ -189,6 +191,9 @@ var errPaused = errorf(pgwire.CannotConnectNow, "the database of the auth query 
 
 // OnReply implements pool.Client.
 func (k *asker) OnReply(b []byte) { k.reply.read(b) }
+
+// OnFailed implements pool.Client.
+func (k *asker) OnFailed() {}
 
 // OnGroupEnd implements pool.Client: the answer about a user is complete.
 func (k *asker) OnGroupEnd(pgwire.TxStatus) {

@@ -46,6 +46,13 @@ type Config struct {
 	// of its replies for so long; 0 is never.
 	ClientStallTimeout time.Duration
 
+	// Critical names users, and tenants of their pools, whose work goes before that of
+	// all others.
+	Critical []string
+
+	// LoginDelay lets clients wait who log in in great numbers.
+	LoginDelay bool
+
 	// ParameterizedReads sends reads in the simple protocol that share a server as
 	// executions of prepared statements, with constants as parameters.
 	ParameterizedReads bool

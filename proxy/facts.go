@@ -63,6 +63,7 @@ func (s *session) facts(statement *pool.Statement) uint8 {
 		statement.Parameterless = !hasParameters(statement.Body, standard)
 		statement.Silent = statement.Parameterless && returnsNothing(text, standard)
 		statement.Effects = effectsOf(text, encoding, standard)
+		readStatement(statement)
 	}
 	return statement.Class
 }

@@ -192,6 +192,7 @@ func (s *session) share(server *pool.Server, group []byte, work groupWork) {
 // OnSharedEnd implements pool.Client.
 func (s *session) OnSharedEnd() {
 	s.shared = nil
+	s.workDone()
 	s.groupsAnswered++
 	s.runs, s.alone = 0, false
 	s.repliesPaused = false
@@ -254,6 +255,7 @@ func (s *session) runAgain(request []byte) {
 
 // cancelShared cancels the session's group on a shared server.
 func (s *session) cancelShared() {
+	s.OnFailed()
 	if !s.shared.CancelShared(s) {
 		return
 	}

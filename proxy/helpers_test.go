@@ -14,6 +14,7 @@ import (
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/pooltest"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // fixture is a proxy between clients, which the test plays, and a server that
@@ -36,6 +37,8 @@ func newFixture(tb testing.TB, changes ...func(*Config)) *fixture {
 			QueryWaitTimeout:      10 * time.Second,
 			ServerConnectTimeout:  5 * time.Second,
 			MaxPreparedStatements: 100,
+			Shed:                  shed.Config{Target: 5 * time.Millisecond, Interval: 100 * time.Millisecond, RetryBudget: 0.1, Fair: true, AdaptiveLimit: true},
+			ShedSQLState:          pgwire.ConfigurationLimitExceeded,
 			Random:                rand.New(random),
 		},
 		MaxClientConn:      100,

@@ -10,6 +10,7 @@ import (
 	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // Proxy is the client side of the wire and the pools behind it. Every method must
@@ -32,6 +33,10 @@ type Proxy struct {
 	lookup    *lookup // nil if only those of the configuration get in
 
 	consoles consoles
+
+	// Admission.
+	retries shed.Retries
+	logins  shed.Logins
 
 	// Shutdown.
 	draining bool

@@ -158,6 +158,7 @@ func (s *session) OnRefused(refusal *pgwire.Error) {
 		s.fatal(endRefused, refusal)
 		return
 	}
+	s.OnFailed()
 	s.refusal = asError(refusal)
 	s.wake()
 }
@@ -239,6 +240,9 @@ func (s *session) OnGroupEnd(status pgwire.TxStatus) {
 	s.activeAt = s.proxy.loop.Now()
 	s.transaction.settle()
 	s.settle()
+	if status == pgwire.TxIdle {
+		s.workDone()
+	}
 	s.restoreResets(status)
 	switch {
 	case status != pgwire.TxIdle && s.pool.Mode() == pool.ModeStatement:
@@ -300,6 +304,7 @@ func (s *session) OnServerLost(loss pool.Loss) {
 
 // answerLoss answers the groups that were under way.
 func (s *session) answerLoss(loss pool.Loss) {
+	s.OnFailed()
 	s.discarding, s.changes = false, nil
 	s.statements.undo(s.pool.Registry(), loss.LowestTag)
 	s.statements.settle(s.pool.Registry())

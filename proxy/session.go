@@ -88,6 +88,8 @@ type session struct {
 	writtenBytes  uint64 // all replies
 	takenBytes    uint64 // of them, what the client had taken when it was looked at last
 
+	admission admission
+
 	timer          reactor.Timer
 	activeAt       time.Duration // when the client last did its part
 	groupsAnswered uint64
@@ -275,16 +277,21 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 	case server != nil:
 		s.lease(server, group, work)
 	case shareable:
+		s.announce(group, work)
 		if server = s.pool.Share(&s.waiter, s.settings, work.timing.Expected(), s.joinable(group)); server != nil {
 			s.share(server, group, work)
 			return len(group)
 		}
 	default:
+		s.announce(group, work)
 		if server = s.pool.Acquire(&s.waiter, s.settings); server != nil {
 			s.lease(server, group, work)
 		}
 	}
-	if s.server == nil {
+	switch {
+	case s.refusal != nil:
+		return s.refuseGroup(b, messageType, size)
+	case s.server == nil:
 		return 0
 	}
 	return s.relay(b, messageType, size)
@@ -443,6 +450,12 @@ func (s *session) end(reason endReason, cause string) {
 	p.loop.StopTimer(&s.timer)
 	if s.auth != nil {
 		p.loop.StopTimer(&s.auth.timer)
+	}
+	if s.waiter.Waiting() || s.shared != nil || s.server != nil && !s.server.Quiet() {
+		s.OnFailed()
+	}
+	if s.admission.login != nil {
+		p.loop.StopTimer(s.admission.login)
 	}
 	if s.pool != nil {
 		s.pool.Abandon(&s.waiter)

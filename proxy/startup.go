@@ -8,6 +8,7 @@ import (
 	"github.com/billproxy/billproxy/pool"
 	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/pgwire"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // encryptionAsked is which kinds of encryption the client has asked for: each may
@@ -124,10 +125,18 @@ func (s *session) admit(request startupRequest, keys *auth.Keys) {
 	s.login = s.pool.Settings(nil, request.settings...)
 	s.settings = s.login
 	s.state = stateLoggingIn
+	if !s.delayLogin(s.logIn) {
+		s.logIn()
+	}
+}
+
+// logIn lets a client in, as soon as it is known that a server would.
+func (s *session) logIn() {
 	if s.pool.Known() && s.login.Accepted() {
 		s.welcome()
 		return
 	}
+	s.waiter.Ticket = shed.Ticket{Tenant: s.tenant(), Login: true}
 	if server := s.pool.Acquire(&s.waiter, s.login); server != nil {
 		s.server = server
 		s.loginLeased()
@@ -291,6 +300,7 @@ func (p *Proxy) cancel(id uint32, key []byte) {
 	case s.shared != nil:
 		s.cancelShared()
 	case s.server != nil && !s.server.Quiet():
+		s.OnFailed()
 		s.server.Cancel()
 	}
 }

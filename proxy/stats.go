@@ -24,6 +24,9 @@ type Stats struct {
 	ClientsRefused  uint64
 	CancelRequests  uint64
 
+	// LoginsDelayed counts clients that had to wait before they were let in.
+	LoginsDelayed uint64
+
 	// ClientsClosed counts ended client connections by reason.
 	ClientsClosed map[string]uint64
 

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/shed"
 	"github.com/billproxy/billproxy/proxy"
 )
 
@@ -32,7 +33,7 @@ func (s fixedStats) ready(context.Context) error                { return s.ready
 func someStats() proxy.Stats {
 	return proxy.Stats{
 		Uptime: 90 * time.Second, ClientCount: 12, ClientLoginCount: 2, MaxClientConn: 1000,
-		ClientsAccepted: 40, ClientsRefused: 3, CancelRequests: 4,
+		ClientsAccepted: 40, ClientsRefused: 3, CancelRequests: 4, LoginsDelayed: 14,
 		ClientsClosed: map[string]uint64{"terminate": 20, "client lost": 5},
 		Pools: []pool.Stats{
 			{
@@ -42,6 +43,10 @@ func someStats() proxy.Stats {
 				TransactionTime: 3 * time.Second, WaitTime: 2 * time.Second, LeaseCount: 110, WaitTimeouts: 6,
 				ServerConnects: 9, ServerFailures: 8, ParseCount: 50, ServerParseCount: 5, BindCount: 60,
 				ServersClosed: map[string]uint64{"idle": 2}, ClientsPinned: map[string]int{"LISTEN": 2}, Inspections: 13,
+				Gate: shed.Stats{
+					Retries: 21, Abandoned: 22, Storms: 23, Servers: 17, Shed: shed.Counts{shed.Overload: 24}, Storm: shed.Storm{On: true},
+					Tenants: []shed.TenantStats{{Name: "web\xff", Shed: shed.Counts{shed.Overload: 20, shed.Deadline: 4}}},
+				},
 			},
 			{Database: "billing", User: `<script>alert("x")</script>`, ServersIdle: 3, MaxServers: 20, QueryCount: 11},
 			{Database: "other", User: "app", QueryCount: 1},
@@ -86,7 +91,12 @@ func TestMetrics(t *testing.T) {
 		`pgbouncer_version_info{version="PgBouncer 1.25.0-compatible (billproxy ` + versionText() + `)"} 1`,
 		"pgbouncer_databases 2", "pgbouncer_users 2", "pgbouncer_pools 3",
 		"pgbouncer_used_clients 12", "pgbouncer_login_clients 2", "pgbouncer_free_servers 5", "pgbouncer_used_servers 7",
-		"pgbouncer_config_max_client_connections 1000",
+		"pgbouncer_config_max_client_connections 1000", "billproxy_logins_delayed_total 14",
+		`billproxy_shed_total{database="billing",reason="overload",user="app"} 24`,
+		`billproxy_tenant_shed_total{database="billing",tenant="web?",user="app"} 24`,
+		"billproxy_storm" + app + " 1", "billproxy_storms_total" + app + " 23", "billproxy_retries_total" + app + " 21",
+		"billproxy_abandoned_total" + app + " 22", "billproxy_pool_usable_servers" + app + " 17",
+		"billproxy_queue_oldest_seconds" + app + " 1.5",
 		"pgbouncer_databases_pool_size" + endpoint + " 20",
 		"pgbouncer_databases_current_connections" + endpoint + " 12",
 		"pgbouncer_databases_max_connections" + endpoint + " 64",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,7 +37,7 @@ func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
 		descriptions <- metric.desc
 	}
 	for _, desc := range []*prometheus.Desc{
-		m.up, m.version, m.counts[0], m.counts[1], m.counts[2], m.maxDatabase, m.logDropped, m.clientsClosed, m.clientsPinned, m.serversClosed,
+		m.up, m.version, m.counts[0], m.counts[1], m.counts[2], m.maxDatabase, m.logDropped, m.clientsClosed, m.clientsPinned, m.serversClosed, m.shed, m.tenantShed,
 	} {
 		descriptions <- desc
 	}
@@ -73,6 +74,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		}
 		for reason, count := range p.ServersClosed {
 			constant(m.serversClosed, prometheus.CounterValue, float64(count), p.Database, p.User, reason)
+		}
+		for reason, count := range p.Gate.Shed.ByName() {
+			constant(m.shed, prometheus.CounterValue, float64(count), p.Database, p.User, reason)
+		}
+		for _, tenant := range p.Gate.Tenants {
+			constant(m.tenantShed, prometheus.CounterValue, float64(tenant.Shed.Total()), p.Database, p.User, strings.ToValidUTF8(tenant.Name, "?"))
 		}
 	}
 	databases := pool.ByDatabase(c.stats.Pools)

@@ -55,7 +55,17 @@ type config struct {
 	SharedDepth           positive `env:"SHARED_DEPTH" envDefault:"32" meaning:"most reads under way on one such server"`
 	ParameterizedReads    onOff    `env:"PARAMETERIZED_READS" envDefault:"on" meaning:"prepare fast reads of the simple protocol, with their constants as parameters"`
 
-	QueryWaitTimeout       duration `env:"QUERY_WAIT_TIMEOUT" envDefault:"1s" meaning:"longest wait of a client for a server; 0 is forever"`
+	QueryWaitTimeout duration         `env:"QUERY_WAIT_TIMEOUT" envDefault:"1s" meaning:"longest wait of a client for a server; 0 is forever"`
+	QueueTarget      duration         `env:"QUEUE_TARGET" envDefault:"5ms" meaning:"wait to which an overload keeps the queue for servers, and answers the rest at once; 0 has all wait their turn"`
+	QueueInterval    positiveDuration `env:"QUEUE_INTERVAL" envDefault:"100ms" meaning:"for how long more has to arrive than is done before that is an overload"`
+	MaxWaiters       count            `env:"MAX_WAITERS" envDefault:"10000" meaning:"most clients that wait for a server of one pool; 0 is no limit"`
+	RetryBudget      percent          `env:"RETRY_BUDGET" envDefault:"10%" meaning:"retries let through in a storm for one tenant, in percent of its successes, besides two per second; 0 is no limit"`
+	ShedSQLState     shedState        `env:"SHED_SQLSTATE" envDefault:"53400" meaning:"SQLSTATE of the answer to who gets no server: 53400, or 57014 for clients that retry the other"`
+	TenantFairness   onOff            `env:"TENANT_FAIRNESS" envDefault:"on" meaning:"let tenants, by application_name or a comment /*tenant='…'*/ in the query, take turns for servers"`
+	Critical         nameList         `env:"CRITICAL" meaning:"users and tenants whose work goes before that of others, separated by commas"`
+	AdaptiveLimit    onOff            `env:"ADAPTIVE_LIMIT" envDefault:"on" meaning:"use fewer servers while more make queries slow, and for a moment after a stall"`
+	LoginDelay       onOff            `env:"LOGIN_DELAY" envDefault:"on" meaning:"let clients wait, for two seconds at most, that log in in great numbers"`
+
 	ServerConnectTimeout   duration `env:"SERVER_CONNECT_TIMEOUT" envDefault:"15s" meaning:"longest connect and login to PostgreSQL"`
 	ServerIdleTimeout      duration `env:"SERVER_IDLE_TIMEOUT" envDefault:"10m" meaning:"closes a server unused for so long; 0 is never"`
 	ServerLifetime         duration `env:"SERVER_LIFETIME" envDefault:"1h" meaning:"closes an idle server of that age; 0 is never"`

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/proxy"
 )
 
@@ -29,6 +30,11 @@ func TestDefaults(t *testing.T) {
 		"MaxPreparedStatements": {c.MaxPreparedStatements, positive(200)},
 		"SharedReads":           {c.SharedReads, onOff(true)},
 		"SharedDepth":           {c.SharedDepth, positive(32)},
+		"QueueTarget":           {time.Duration(c.QueueTarget), 5 * time.Millisecond},
+		"QueueInterval":         {time.Duration(c.QueueInterval), 100 * time.Millisecond},
+		"RetryBudget":           {c.RetryBudget, percent(10)},
+		"ShedSQLState":          {c.ShedSQLState.code(), pgwire.ConfigurationLimitExceeded},
+		"AdaptiveLimit":         {c.AdaptiveLimit, onOff(true)},
 		"QueryWaitTimeout":      {time.Duration(c.QueryWaitTimeout), time.Second},
 		"ServerIdleTimeout":     {time.Duration(c.ServerIdleTimeout), 10 * time.Minute},
 		"ServerLifetime":        {time.Duration(c.ServerLifetime), time.Hour},
@@ -90,6 +96,26 @@ func TestValues(t *testing.T) {
 		{"AUTH_DBNAME", "vault", "vault"},
 		{"MAX_LOGIN_CONN", "50", "50"},
 		{"MAX_LOGIN_CONN", "0", ""},
+		{"QUEUE_TARGET", "10ms", "10ms"},
+		{"QUEUE_TARGET", "0", "0s"},
+		{"QUEUE_TARGET", "short", ""},
+		{"QUEUE_INTERVAL", "1", "1s"},
+		{"QUEUE_INTERVAL", "0", ""},
+		{"MAX_WAITERS", "500", "500"},
+		{"MAX_WAITERS", "0", "0"},
+		{"MAX_WAITERS", "-1", ""},
+		{"RETRY_BUDGET", "10%", "10%"},
+		{"RETRY_BUDGET", "2.5", "2.5%"},
+		{"RETRY_BUDGET", "0", "0%"},
+		{"RETRY_BUDGET", "101", ""},
+		{"RETRY_BUDGET", "NaN", ""},
+		{"SHED_SQLSTATE", "53400", "53400"},
+		{"SHED_SQLSTATE", "57014", "57014"},
+		{"SHED_SQLSTATE", "40001", ""},
+		{"TENANT_FAIRNESS", "off", "off"},
+		{"CRITICAL", "payments, cron", "payments,cron"},
+		{"ADAPTIVE_LIMIT", "maybe", ""},
+		{"LOGIN_DELAY", "off", "off"},
 		{"LOG_FORMAT", "JSON", "json"},
 		{"LOG_FORMAT", "xml", ""},
 		{"LOG_LEVEL", "WARN", "warn"},

@@ -59,6 +59,8 @@ type metrics struct {
 	clientsClosed *prometheus.Desc
 	clientsPinned *prometheus.Desc
 	serversClosed *prometheus.Desc
+	shed          *prometheus.Desc
+	tenantShed    *prometheus.Desc
 }
 
 func newMetrics() *metrics {
@@ -91,6 +93,10 @@ func newMetrics() *metrics {
 			"Clients that state of their session keeps on a server, by what it is.", []string{"database", "user", "reason"}, nil),
 		serversClosed: prometheus.NewDesc(ownPrefix+"servers_closed_total",
 			"Server connections that ended, by reason.", []string{"database", "user", "reason"}, nil),
+		shed: prometheus.NewDesc(ownPrefix+"shed_total",
+			"Work that was refused before it began, by reason.", []string{"database", "user", "reason"}, nil),
+		tenantShed: prometheus.NewDesc(ownPrefix+"tenant_shed_total",
+			"Work that was refused before it began, by tenant: at most 257 of a pool.", []string{"database", "user", "tenant"}, nil),
 	}
 }
 
@@ -106,6 +112,8 @@ func overallMetrics() []metric[proxy.Stats] {
 			func(s *proxy.Stats) float64 {
 				return sum(s.Pools, func(p *pool.Stats) int { return p.ServerCount() - p.ServersIdle })
 			}),
+		counter(ownPrefix+"logins_delayed_total", "Clients that had to wait before they were let in.", nil,
+			func(s *proxy.Stats) float64 { return float64(s.LoginsDelayed) }),
 		gauge(exporterPrefix+"config_max_client_connections", "Most client connections.", nil,
 			func(s *proxy.Stats) float64 { return float64(s.MaxClientConn) }),
 		counter(ownPrefix+"clients_accepted_total", "Client connections accepted.", nil,
@@ -178,6 +186,18 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 			func(s *pool.Stats) float64 { return float64(s.ParameterizedReads) }),
 		counter(ownPrefix+"inspections_total", "Questions to servers about the state of a session.", labels,
 			func(s *pool.Stats) float64 { return float64(s.Inspections) }),
+		gauge(ownPrefix+"pool_usable_servers", "Most servers of the pool that are used at present.", labels,
+			func(s *pool.Stats) float64 { return float64(s.Gate.Servers) }),
+		gauge(ownPrefix+"queue_oldest_seconds", "How long the client has waited for a server that waits longest.", labels,
+			func(s *pool.Stats) float64 { return seconds(s.OldestWait) }),
+		gauge(ownPrefix+"storm", "Whether there is a storm.", labels,
+			func(s *pool.Stats) float64 { return flag(s.Gate.Storm.On) }),
+		counter(ownPrefix+"storms_total", "Storms.", labels,
+			func(s *pool.Stats) float64 { return float64(s.Gate.Storms) }),
+		counter(ownPrefix+"retries_total", "Work that was recognised as tried before.", labels,
+			func(s *pool.Stats) float64 { return float64(s.Gate.Retries) }),
+		counter(ownPrefix+"abandoned_total", "Work whose client went or cancelled before it began.", labels,
+			func(s *pool.Stats) float64 { return float64(s.Gate.Abandoned) }),
 		counter(ownPrefix+"wait_timeouts_total", "Clients that waited too long for a server.", labels,
 			func(s *pool.Stats) float64 { return float64(s.WaitTimeouts) }),
 		counter(ownPrefix+"server_connects_total", "Servers logged in.", labels,

@@ -15,6 +15,7 @@ import (
 	"github.com/billproxy/billproxy/pool"
 	"github.com/billproxy/billproxy/pool/auth"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 	"github.com/billproxy/billproxy/proxy"
 )
 
@@ -283,11 +284,22 @@ func proxyConfig(c *config, to upstream) proxy.Config {
 			MaxPreparedStatements: int(c.MaxPreparedStatements),
 			SharedReads:           bool(c.SharedReads),
 			SharedDepth:           int(c.SharedDepth),
-			Random:                mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
-			Entropy:               rand.Reader,
+			ShedSQLState:          c.ShedSQLState.code(),
+			Shed: shed.Config{
+				Target:        time.Duration(c.QueueTarget),
+				Interval:      time.Duration(c.QueueInterval),
+				MaxWaiters:    int(c.MaxWaiters),
+				RetryBudget:   float64(c.RetryBudget) / 100,
+				Fair:          bool(c.TenantFairness),
+				AdaptiveLimit: bool(c.AdaptiveLimit),
+			},
+			Random:  mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())),
+			Entropy: rand.Reader,
 		},
 		MaxClientConn:          int(c.MaxClientConn),
 		MaxLoginConn:           int(cmp.Or(c.MaxLoginConn, c.MaxClientConn)),
+		Critical:               c.Critical,
+		LoginDelay:             bool(c.LoginDelay),
 		ParameterizedReads:     bool(c.ParameterizedReads),
 		ClientLoginTimeout:     time.Duration(c.ClientLoginTimeout),
 		IdleTransactionTimeout: time.Duration(c.IdleTransactionTimeout),

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/proxy"
 )
 
@@ -59,6 +60,54 @@ func (d *duration) String() string {
 
 func (d *duration) kind() string     { return "duration" }
 func (d *duration) expected() string { return "seconds (120) or a duration with units (90s, 10m, 1h)" }
+
+// positiveDuration is a duration that is not 0.
+type positiveDuration duration
+
+func (d *positiveDuration) UnmarshalText(text []byte) error {
+	err := (*duration)(d).UnmarshalText(text)
+	if err == nil && *d == 0 {
+		err = strconv.ErrRange
+	}
+	return err
+}
+
+func (d *positiveDuration) String() string   { return (*duration)(d).String() }
+func (d *positiveDuration) kind() string     { return "duration" }
+func (d *positiveDuration) expected() string { return (*duration)(d).expected() + ", more than 0" }
+
+// percent is a share, with or without its sign.
+type percent float64
+
+func (p *percent) UnmarshalText(text []byte) error {
+	value, err := strconv.ParseFloat(strings.TrimSuffix(string(text), "%"), 64)
+	if err == nil && !(value >= 0 && value <= 100) {
+		err = strconv.ErrRange
+	}
+	*p = percent(value)
+	return err
+}
+
+func (p *percent) String() string   { return strconv.FormatFloat(float64(*p), 'f', -1, 64) + "%" }
+func (p *percent) kind() string     { return "percent" }
+func (p *percent) expected() string { return "a number from 0 to 100, such as 10%" }
+
+// shedState is the SQLSTATE of the answer to who gets no server. Drivers take most
+// others for the loss of the connection, or for an invitation to try again at once.
+type shedState pgwire.SQLState
+
+func (s *shedState) UnmarshalText(text []byte) error {
+	*s = shedState(text)
+	if s.code() != pgwire.ConfigurationLimitExceeded && s.code() != pgwire.QueryCanceled {
+		return strconv.ErrSyntax
+	}
+	return nil
+}
+
+func (s *shedState) code() pgwire.SQLState { return pgwire.SQLState(*s) }
+func (s *shedState) String() string        { return string(*s) }
+func (s *shedState) kind() string          { return "sqlstate" }
+func (s *shedState) expected() string      { return "53400 or 57014" }
 
 // count is a whole number from 0.
 type count int

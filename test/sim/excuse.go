@@ -95,12 +95,16 @@ func (c *Client) errorExcuse(code string, g *group) string {
 		}
 		w.coverage.Lost++
 	case code == "53400":
-		if wait := w.scenario.QueryWaitTimeout; wait == 0 || w.now-g.sentAt < wait {
+		switch wait := w.scenario.QueryWaitTimeout; {
+		case wait > 0 && w.now-g.sentAt >= wait:
+			w.coverage.WaitTimeouts++
+		case w.scenario.sheds():
+			w.coverage.Shed++
+		default:
 			return "it has not waited that long"
 		}
-		w.coverage.WaitTimeouts++
 	case code == "08001":
-		if wait := w.scenario.QueryWaitTimeout; wait == 0 || w.now-g.sentAt < wait {
+		if wait := w.scenario.QueryWaitTimeout; (wait == 0 || w.now-g.sentAt < wait) && !w.scenario.sheds() {
 			return "it has not waited that long"
 		}
 		if !w.connectFailedSince(g.sentAt) {

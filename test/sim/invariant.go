@@ -20,7 +20,7 @@ type Coverage struct {
 	Deaths, Terminates, Garbage, Stalls, StallsClosed       int
 	IdleTransactions, PartialGroups, Drained, Copied, Steps int
 	DriftShown, VirtualFailed, ReadsRepeated                int
-	SharedGroups, Joined, RunAgain, Parameterized           int
+	SharedGroups, Joined, RunAgain, Parameterized, Shed     int
 }
 
 // executedStatement is what is known of a statement that was executed.
@@ -187,7 +187,8 @@ func (w *World) checkStats(stats proxy.Stats) {
 				w.fail("a count of pool %s is negative: %+v", p.Database, p)
 			}
 		}
-		if p.ServersIdle > 0 && p.ClientsWaiting > 0 {
+		busy := p.ServersLeased + p.ServersShared + p.ServersResetting + p.ServersCanceling
+		if p.ServersIdle > 0 && p.ClientsWaiting > 0 && busy < p.Gate.Servers {
 			w.fail("pool %s has %d idle servers and %d clients waiting", p.Database, p.ServersIdle, p.ClientsWaiting)
 		}
 	}

@@ -193,9 +193,9 @@ func (c *Client) loginError(m []byte) {
 	case code == "57P03", code == "57P01":
 		allowed = w.shutdown
 	case code == "53400":
-		allowed = s.QueryWaitTimeout > 0 && waited >= s.QueryWaitTimeout
+		allowed = s.QueryWaitTimeout > 0 && waited >= s.QueryWaitTimeout || s.Shed.MaxWaiters > 0
 	case code == "08001":
-		allowed = s.QueryWaitTimeout > 0 && waited >= s.QueryWaitTimeout && w.connectFailedSince(c.startedAt)
+		allowed = (s.QueryWaitTimeout > 0 && waited >= s.QueryWaitTimeout || s.Shed.MaxWaiters > 0) && w.connectFailedSince(c.startedAt)
 	case code == "08P01":
 		allowed = waited >= s.ClientLoginTimeout
 	}

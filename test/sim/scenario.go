@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool"
+	"github.com/billproxy/billproxy/pool/pgwire"
+	"github.com/billproxy/billproxy/pool/shed"
 	"github.com/billproxy/billproxy/proxy"
 )
 
@@ -27,6 +29,7 @@ type Scenario struct {
 
 	ParameterizedReads bool
 	SharedDepth        int
+	Shed               shed.Config
 
 	// The proxy's parameters.
 	Mode                   pool.Mode
@@ -83,6 +86,7 @@ var classes = map[string]func(*Scenario){
 	"stall":    func(s *Scenario) { s.NetworkStalls, s.LoopStalls = false, false },
 	"shared":   func(s *Scenario) { s.SharedReads = false },
 	"param":    func(s *Scenario) { s.ParameterizedReads = false },
+	"shed":     func(s *Scenario) { s.Shed = shed.Config{} },
 	"drift":    func(s *Scenario) { s.Drift = false },
 	"state":    func(s *Scenario) { s.State = false },
 	"mode":     func(s *Scenario) { s.Mode = pool.ModeTransaction },
@@ -159,6 +163,16 @@ func newScenario(seed uint64, without string) *Scenario {
 	if one(6) {
 		s.MaxLoginConn = 1 + r.IntN(s.Clients)
 	}
+	s.Shed = shed.Config{
+		Interval:      100 * time.Millisecond,
+		MaxWaiters:    []int{0, 2, 100}[r.IntN(3)],
+		RetryBudget:   []float64{0, 0.1}[r.IntN(2)],
+		Fair:          !one(3),
+		AdaptiveLimit: !one(3),
+	}
+	if !one(3) {
+		s.Shed.Target = []time.Duration{time.Microsecond, 5 * time.Millisecond}[r.IntN(2)]
+	}
 	for _, class := range strings.Split(without, ",") {
 		if leaveOut, ok := classes[class]; ok {
 			leaveOut(s)
@@ -171,6 +185,9 @@ func newScenario(seed uint64, without string) *Scenario {
 	}
 	return s
 }
+
+// sheds reports whether work may be refused before it has waited for long.
+func (s *Scenario) sheds() bool { return s.Shed.Target > 0 || s.Shed.MaxWaiters > 0 }
 
 // proxyConfig is the configuration of the proxy under test.
 func (s *Scenario) proxyConfig() proxy.Config {
@@ -187,11 +204,14 @@ func (s *Scenario) proxyConfig() proxy.Config {
 			ServerIdleTimeout:     s.ServerIdleTimeout,
 			ServerLifetime:        s.ServerLifetime,
 			MaxPreparedStatements: s.MaxPrepared,
+			Shed:                  s.Shed,
+			ShedSQLState:          pgwire.ConfigurationLimitExceeded,
 			Random:                rand.New(rand.NewPCG(s.Seed, 0x6a6974746572)),
 		},
 		MaxClientConn:          s.MaxClientConn,
 		MaxLoginConn:           s.MaxLoginConn,
 		ParameterizedReads:     s.ParameterizedReads,
+		LoginDelay:             s.Shed.Target > 0,
 		ClientLoginTimeout:     s.ClientLoginTimeout,
 		IdleTransactionTimeout: s.IdleTransactionTimeout,
 		ClientStallTimeout:     s.ClientStallTimeout,
