@@ -11,17 +11,46 @@ import (
 // This file is how clients come by servers. Who is next and who is told no is for the
 // gate to decide, which package shed describes.
 
-// Waiter is a client's place at a pool, embedded in the session. Of the ticket the
-// client may set what the gate leaves to it.
+// Waiter is a client's place at a pool, embedded in the session.
 type Waiter struct {
 	Client Client
-	Ticket shed.Ticket
 
 	// Owned by the pool.
-	settings *Settings     // that the client wants
-	work     time.Duration // that its group is expected to take on a lane
+	ticket *ticket // in the queue, or for a place on a lane; nil if there is none
 
 	asksForNumbers bool // the client has called currval or lastval
+}
+
+// ticket is one at the gate: of a client that waits, or that holds a server. Most clients
+// do neither, so they keep none.
+type ticket struct {
+	shed.Ticket
+	waiter   *Waiter
+	settings *Settings // that the client wants
+}
+
+// newTicket returns a ticket for work of the client of w.
+func (p *Pool) newTicket(w *Waiter, settings *Settings, work shed.Work) *ticket {
+	var t *ticket
+	if last := len(p.pools.tickets) - 1; last >= 0 {
+		t = p.pools.tickets[last]
+		p.pools.tickets = p.pools.tickets[:last]
+	} else {
+		t = &ticket{}
+		t.Owner = t
+	}
+	t.Work, t.Shared = work, false
+	t.waiter, t.settings = w, settings
+	if t.Tenant == nil {
+		t.Tenant = p.Tenant(nil)
+	}
+	return t
+}
+
+// endTicket keeps a ticket that is of no more use for another client.
+func (p *Pool) endTicket(t *ticket) {
+	t.waiter, t.settings, t.Tenant = nil, nil, nil
+	p.pools.tickets = append(p.pools.tickets, t)
 }
 
 // Waited is for how long the waiter has stood in the queue.
@@ -29,11 +58,11 @@ func (w *Waiter) Waited(now time.Duration) time.Duration {
 	if !w.Waiting() {
 		return 0
 	}
-	return now - w.Ticket.Since()
+	return now - w.ticket.Since()
 }
 
 // Waiting reports whether the waiter stands in the queue.
-func (w *Waiter) Waiting() bool { return w.Ticket.Waiting() }
+func (w *Waiter) Waiting() bool { return w.ticket != nil && w.ticket.Waiting() }
 
 // Tenant returns the tenant of that name at the pool's gate.
 func (p *Pool) Tenant(name []byte) *shed.Tenant { return p.gate.Tenant(name, p.now()) }
@@ -47,33 +76,31 @@ func (p *Pool) Storming() bool { return p.gate.Storming() }
 // Acquire lends a server at once, or queues w and returns nil: then OnLease or
 // OnRefused of its client follows, unless Abandon takes it out of the queue. OnRefused
 // may come in the call. settings are those that the client wants.
-func (p *Pool) Acquire(w *Waiter, settings *Settings) *Server {
-	w.settings, w.Ticket.Shared = settings, false
+func (p *Pool) Acquire(w *Waiter, settings *Settings, work shed.Work) *Server {
+	t := p.newTicket(w, settings, work)
 	idle := p.chooseIdle(settings)
-	if !p.arrive(w, idle >= 0) {
+	if !p.arrive(t, idle >= 0) {
 		return nil
 	}
 	s := p.takeIdle(idle)
-	s.lend(w, p.now())
+	s.lend(t, p.now())
 	return s
 }
 
 // arrive asks the gate for a server. free tells whether there is one.
-func (p *Pool) arrive(w *Waiter, free bool) (admitted bool) {
-	t := &w.Ticket
-	t.Owner = w
-	if t.Tenant == nil {
-		t.Tenant = p.Tenant(nil)
-	}
+func (p *Pool) arrive(t *ticket, free bool) (admitted bool) {
 	p.gate.SetClients(p.ClientCount)
-	admitted, reason := p.gate.Arrive(t, p.now(), p.busy(), free)
+	admitted, reason := p.gate.Arrive(&t.Ticket, p.now(), p.busy(), free)
 	switch {
 	case admitted:
 	case reason != shed.NotShed:
+		client := t.waiter.Client
+		p.endTicket(t)
 		p.armTick()
-		w.Client.OnRefused(p.refusal(reason, 0))
+		client.OnRefused(p.refusal(reason, 0))
 	default:
-		p.enqueued(w)
+		t.waiter.ticket = t
+		p.enqueued(t)
 	}
 	return admitted
 }
@@ -113,8 +140,8 @@ func (p *Pool) takeIdle(position int) *Server {
 }
 
 // enqueued acts on a waiter more.
-func (p *Pool) enqueued(w *Waiter) {
-	if w.Ticket.Shared {
+func (p *Pool) enqueued(t *ticket) {
+	if t.Shared {
 		p.sharedWaiters++
 	}
 	p.armWaitTimer()
@@ -127,19 +154,22 @@ func (p *Pool) enqueued(w *Waiter) {
 }
 
 // dequeued acts on a waiter less.
-func (p *Pool) dequeued(w *Waiter) {
-	if w.Ticket.Shared {
+func (p *Pool) dequeued(t *ticket) {
+	if t.Shared {
 		p.sharedWaiters--
 	}
-	p.stats.WaitTime += p.now() - w.Ticket.Since()
+	p.stats.WaitTime += p.now() - t.Since()
+	t.waiter.ticket = nil
 	p.armWaitTimer()
 }
 
 // Abandon takes w out of the queue.
 func (p *Pool) Abandon(w *Waiter) {
 	if w.Waiting() {
-		p.gate.Abandon(&w.Ticket, p.now())
-		p.dequeued(w)
+		t := w.ticket
+		p.gate.Abandon(&t.Ticket, p.now())
+		p.dequeued(t)
+		p.endTicket(t)
 		p.dispatch()
 		p.pools.serveStarving()
 	}
@@ -159,50 +189,52 @@ func (p *Pool) handOver(s *Server) {
 // dispatch gives free servers, and places on lanes, to those who are next.
 func (p *Pool) dispatch() {
 	for p.gate.Waiting() > 0 && len(p.idle)+len(p.lanes) > 0 {
-		t, reason := p.gate.Next(p.now(), p.busy())
-		if t == nil {
+		next, reason := p.gate.Next(p.now(), p.busy())
+		if next == nil {
 			return
 		}
-		w := t.Owner.(*Waiter)
+		t := next.Owner.(*ticket)
 		switch {
 		case reason != shed.NotShed:
-			p.refuse(w, p.refusal(reason, p.now()-t.Since()))
+			p.refuse(t, p.refusal(reason, p.now()-t.Since()))
 		case t.Shared:
-			s := p.lane(w.settings, w.work, true)
+			s := p.lane(t.settings, t.Expected, true)
 			if s == nil {
 				return
 			}
-			s.reserve(w)
+			s.reserve(t)
 		default:
-			idle := p.chooseIdle(w.settings)
+			idle := p.chooseIdle(t.settings)
 			if idle < 0 {
 				return
 			}
 			s := p.takeIdle(idle)
-			p.admit(w)
-			s.lend(w, p.now())
-			w.Client.OnLease(s)
+			p.admit(t)
+			s.lend(t, p.now())
+			s.client.OnLease(s)
 		}
 	}
 }
 
-// admit ends the wait of w with a server.
-func (p *Pool) admit(w *Waiter) {
-	p.gate.Admit(&w.Ticket, p.now())
-	p.dequeued(w)
+// admit ends the wait of t with a server.
+func (p *Pool) admit(t *ticket) {
+	p.gate.Admit(&t.Ticket, p.now())
+	p.dequeued(t)
 }
 
-// refuse tells w, which the gate has let go, why it gets no server.
-func (p *Pool) refuse(w *Waiter, e *pgwire.Error) {
-	p.dequeued(w)
-	w.Client.OnRefused(e)
+// refuse tells the client of t, which the gate has let go, why it gets no server.
+func (p *Pool) refuse(t *ticket, e *pgwire.Error) {
+	p.dequeued(t)
+	client := t.waiter.Client
+	p.endTicket(t)
+	client.OnRefused(e)
 }
 
 // refuseAll ends every wait.
 func (p *Pool) refuseAll(e *pgwire.Error) {
 	for t := p.gate.First(); t != nil; t = p.gate.First() {
 		p.gate.Refuse(t)
-		p.refuse(t.Owner.(*Waiter), e)
+		p.refuse(t.Owner.(*ticket), e)
 	}
 }
 
@@ -222,7 +254,7 @@ func (p *Pool) armWaitTimer() {
 func (p *Pool) refuseOverdue() {
 	for t, reason := p.gate.Overdue(p.now()); t != nil; t, reason = p.gate.Overdue(p.now()) {
 		p.stats.WaitTimeouts++
-		p.refuse(t.Owner.(*Waiter), p.refusal(reason, p.now()-t.Since()))
+		p.refuse(t.Owner.(*ticket), p.refusal(reason, p.now()-t.Since()))
 	}
 	p.armWaitTimer()
 	p.dispatch()

@@ -91,6 +91,7 @@ func TestServersAfterAStall(t *testing.T) {
 		holders = append(holders, c)
 	}
 	waiting := f.stall()
+	f.newClient().acquire(f.pool) // by which it is seen to be one
 	for _, c := range holders {
 		c.server.Release()
 	}
@@ -157,8 +158,7 @@ func TestRefusedReadLeavesNoLane(t *testing.T) {
 	}
 	for range 50 { // until there is no budget left
 		c := f.newClient()
-		c.waiter.Ticket.Retry = true
-		if lane := c.share(); lane != nil {
+		if lane := f.pool.Share(&c.waiter, nil, shed.Work{Retry: true}, false); lane != nil {
 			lane.rest()
 		}
 	}

@@ -133,7 +133,7 @@ type testClient struct {
 }
 
 func (c *testClient) acquire(p *Pool) {
-	c.server = p.Acquire(&c.waiter, nil)
+	c.server = p.Acquire(&c.waiter, nil, shed.Work{})
 }
 
 func (c *testClient) event(format string, args ...any) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/reactor"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // A shared server, a lane, answers groups of many clients, one behind the other
@@ -45,21 +46,22 @@ const (
 	MaxSharedReplyBytes = 1 << 20
 )
 
-// Share returns a lane for a group of a client with these settings that is expected
-// to take so long, or nil if there is none: then w is queued, as by Acquire, and
-// OnLease follows. joinable is as of Begin.
-func (p *Pool) Share(w *Waiter, settings *Settings, expected time.Duration, joinable bool) *Server {
+// Share returns a lane for a group of a client with these settings, or nil if there is
+// none: then w is queued, as by Acquire, and OnLease follows. joinable is as of Begin.
+func (p *Pool) Share(w *Waiter, settings *Settings, work shed.Work, joinable bool) *Server {
 	if p.gate.Calm() {
-		if s := p.lane(settings, expected, joinable); s != nil {
+		if s := p.lane(settings, work.Expected, joinable); s != nil {
 			return s
 		}
 	}
-	w.settings, w.work, w.Ticket.Shared = settings, expected, true
+	t := p.newTicket(w, settings, work)
+	t.Shared = true
 	var s *Server
 	if p.gate.Waiting() == 0 {
-		s = p.lane(settings, expected, joinable)
+		s = p.lane(settings, work.Expected, joinable)
 	}
-	if p.arrive(w, s != nil) {
+	if p.arrive(t, s != nil) {
+		p.endTicket(t)
 		return s
 	}
 	if s != nil {
@@ -239,18 +241,22 @@ func (s *Server) sharedDone(head reply, g *group, refusal *pgwire.Error) {
 }
 
 // reserve keeps a place on a lane for a client that has waited for it.
-func (s *Server) reserve(w *Waiter) {
-	s.pool.admit(w)
+func (s *Server) reserve(t *ticket) {
+	s.pool.admit(t)
 	s.reserved++
-	s.work += w.work
-	w.Client.OnLease(s)
+	s.work += t.Expected
+	t.waiter.ticket = t
+	t.waiter.Client.OnLease(s)
 }
 
 // Claim takes the place that OnLease gave to the client of w on a lane. It reports
 // whether the lane is still there.
 func (s *Server) Claim(w *Waiter) bool {
+	t := w.ticket
+	w.ticket = nil
 	s.reserved--
-	s.work -= w.work
+	s.work -= t.Expected
+	s.pool.endTicket(t)
 	return s.state == stateShared
 }
 

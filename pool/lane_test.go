@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/billproxy/billproxy/pool/pooltest"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // laneSwitched is how PostgreSQL answers to the settings of a lane.
@@ -18,7 +19,7 @@ func sharing(depth, size int) func(*Config) {
 
 // share returns the lane that the client may use, or nil if it has to wait.
 func (c *testClient) share() *Server {
-	return c.f.pool.Share(&c.waiter, nil, 10*time.Microsecond, false)
+	return c.f.pool.Share(&c.waiter, nil, shed.Work{Expected: 10 * time.Microsecond}, false)
 }
 
 // run sends a group of the client's on a lane.

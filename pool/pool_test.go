@@ -58,7 +58,7 @@ func TestAcquirePrefersTheSettings(t *testing.T) {
 	a.server.Release()
 	b.server.Release()
 	c := f.newClient()
-	if got := f.pool.Acquire(&c.waiter, settings); got != want {
+	if got := f.pool.Acquire(&c.waiter, settings, shed.Work{}); got != want {
 		t.Error("lent a server with other settings")
 	}
 }

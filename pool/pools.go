@@ -37,6 +37,8 @@ type Pools struct {
 	closed       bool
 	pauses       pauses
 
+	tickets []*ticket // that are not used
+
 	timer   reactor.Timer
 	scratch []byte
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 	"github.com/billproxy/billproxy/pool/pooltest"
+	"github.com/billproxy/billproxy/pool/shed"
 )
 
 // A script of FuzzReplies is a list of bytes. Below shareOnLane, and from there on, each
@@ -212,7 +213,7 @@ func (p *replyPlay) ask(client **replyClient, what string) {
 		if what == askSharedExtended {
 			words = []string{"P|s|select 1", "B||s", "E|", "S"}
 		}
-		lane := p.pool.Share(&c.waiter, nil, p.timing.average, true)
+		lane := p.pool.Share(&c.waiter, nil, shed.Work{Expected: p.timing.average}, true)
 		if p.world.Settle(); lane == nil && c.place != nil {
 			lane = c.takePlace()
 		}

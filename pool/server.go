@@ -51,6 +51,7 @@ type Server struct {
 	// The lease.
 	client    Client
 	waiter    *Waiter // its
+	ticket    *ticket // its, at the gate
 	served    bool    // the client has sent a group
 	lease     uint64  // grows with every use between which no portal survives
 	leasedAt  time.Duration
@@ -153,14 +154,14 @@ func (s *Server) setState(next state) {
 }
 
 // lend makes the server the client's.
-func (s *Server) lend(w *Waiter, now time.Duration) {
+func (s *Server) lend(t *ticket, now time.Duration) {
 	s.assertClean()
 	s.setState(stateLeased)
-	s.client, s.waiter = w.Client, w
+	s.client, s.waiter, s.ticket = t.waiter.Client, t.waiter, t
 	s.served = false
 	s.stay++
 	s.dirty = s.pool.config.Mode == ModeSession
-	s.numbers.lend(w.Client)
+	s.numbers.lend(s.client)
 	s.lease++
 	s.leasedAt = now
 	s.pool.stats.LeaseCount++
@@ -185,7 +186,7 @@ func (s *Server) Release() {
 }
 
 func (s *Server) endLease() {
-	s.client = nil
+	s.client, s.waiter = nil, nil
 	s.giveBackTicket()
 	s.pins &^= StateSequences
 	s.throttled, s.resets, s.unverified, s.privateMeaning = false, false, false, ""
@@ -199,11 +200,12 @@ func (s *Server) endLease() {
 
 // giveBackTicket tells the gate that the lease has ended.
 func (s *Server) giveBackTicket() {
-	if s.waiter == nil {
+	if s.ticket == nil {
 		return
 	}
-	s.pool.gate.Done(&s.waiter.Ticket, s.pool.now(), s.pool.now()-s.leasedAt)
-	s.waiter = nil
+	s.pool.gate.Done(&s.ticket.Ticket, s.pool.now(), s.pool.now()-s.leasedAt)
+	s.pool.endTicket(s.ticket)
+	s.ticket = nil
 }
 
 // Orphan gives the server back for a client that is gone, whatever is under way.

@@ -18,28 +18,28 @@ type admission struct {
 	tenant    *shed.Tenant   // by application_name
 	tenantFor *pool.Settings // of which settings
 
-	// work is what a server was asked for last, 0 if that cannot be recognised; failed:
-	// it came to nothing.
+	// Of the work for which a server was asked last: whose it is; its hash, 0 if it cannot
+	// be recognised; that it came to nothing.
+	of     *shed.Tenant
 	work   shed.Hash
 	failed bool
 
 	login *reactor.Timer // until the client may log in; nil if it need not wait
 }
 
-// announce fills in the ticket for a group, empty if it is not at hand as a whole.
-func (s *session) announce(group []byte, work groupWork) {
-	t := &s.waiter.Ticket
+// announce says what the gate is to know of a group, empty if it is not at hand as a
+// whole.
+func (s *session) announce(group []byte, work groupWork) shed.Work {
 	asked, tags := s.read(group)
-	t.Tenant = s.tenant()
+	told := shed.Work{Tenant: s.tenant(), Patience: s.settings.Patience(), Expected: work.timing.Expected()}
 	if len(tags.Tenant) > 0 {
-		t.Tenant = s.pool.Tenant(tags.Tenant)
+		told.Tenant = s.pool.Tenant(tags.Tenant)
 	}
-	t.Critical = tags.Critical || s.proxy.isCritical(s.pool.User, t.Tenant.Name)
-	t.Patience, t.Expected, t.Login = s.settings.Patience(), work.timing.Expected(), false
+	told.Critical = tags.Critical || s.proxy.isCritical(s.pool.User, told.Tenant.Name)
 	if s.runs > 0 {
-		return // it is still the same attempt
+		return told // it is still the same attempt
 	}
-	hash := s.pool.Hash().AddNumber(uint64(t.Tenant.Hash))
+	hash := s.pool.Hash().AddNumber(uint64(told.Tenant.Hash))
 	switch {
 	case len(group) == 0:
 		hash = 0
@@ -50,9 +50,10 @@ func (s *session) announce(group []byte, work groupWork) {
 	default:
 		hash = hash.Add(tags.Trace).AddNumber(uint64(asked))
 	}
-	s.admission.work, s.admission.failed = hash, false
+	s.admission.of, s.admission.work, s.admission.failed = told.Tenant, hash, false
 	again := hash != 0 && s.proxy.retries.Arrive(hash, s.proxy.loop.Now())
-	t.Retry = again || tags.Retry
+	told.Retry = again || tags.Retry
+	return told
 }
 
 // read returns what a group asks, with what parameters, as a hash, and what a comment
@@ -123,10 +124,11 @@ func (s *session) OnFailed() {
 
 // workDone notes the end of the work at hand, if it was not a failure.
 func (s *session) workDone() {
-	if !s.admission.failed {
-		s.pool.Succeeded(s.waiter.Ticket.Tenant)
+	a := &s.admission
+	if a.of != nil && !a.failed {
+		s.pool.Succeeded(a.of)
 	}
-	s.admission.work, s.admission.failed = 0, false
+	a.work, a.failed = 0, false
 }
 
 // delayLogin reports whether the client has to wait before it may log in, because many
@@ -137,7 +139,7 @@ func (s *session) delayLogin(resume func()) bool {
 		return false
 	}
 	name, _ := s.login.Value("application_name")
-	delay := p.logins.Delay(s.pool.User+"\x00"+name, p.loop.Now(), s.pool.Storming())
+	delay := p.logins.Delay(s.pool.User+"\x00"+name, p.loop.Now(), s.pool.Storming(), p.newcomers.count)
 	if delay == 0 {
 		return false
 	}

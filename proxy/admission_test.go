@@ -88,25 +88,25 @@ func TestTenantAndPriority(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, oneServer, func(c *Config) { c.Critical = []string{"payments"} })
-			c := f.login(test.startup...)
-			c.send("Q|" + test.query)
-			session := f.proxy.sessions[0]
-			if ticket := &session.waiter.Ticket; ticket.Tenant.Name != test.tenant || ticket.Critical != test.critical {
-				t.Errorf("tenant %q, critical %v; want %q, %v", ticket.Tenant.Name, ticket.Critical, test.tenant, test.critical)
+			f.login(test.startup...)
+			group := pooltest.Frontend("Q|" + test.query)
+			if work := f.proxy.sessions[0].announce(group, groupWork{}); work.Tenant.Name != test.tenant || work.Critical != test.critical {
+				t.Errorf("tenant %q, critical %v; want %q, %v", work.Tenant.Name, work.Critical, test.tenant, test.critical)
 			}
 		})
 	}
 }
 
-// Logins in great numbers wait; nobody is refused.
+// Of logins in great numbers some wait, until the others are done; nobody is refused.
 func TestLoginsAreDelayed(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.LoginDelay, c.MaxClientConn = true, 10_000 })
 	f.login()
 	var clients []*client
 	for range 1000 {
-		c := f.dial()
+		clients = append(clients, f.dial())
+	}
+	for _, c := range clients {
 		c.startup()
-		clients = append(clients, c)
 	}
 	f.world.Settle()
 	welcomed := func() int {
@@ -118,7 +118,7 @@ func TestLoginsAreDelayed(t *testing.T) {
 		}
 		return count
 	}
-	if got := welcomed(); got < 50 || got > 200 {
+	if got := welcomed(); got < 500 || got > 700 {
 		t.Errorf("%d of 1000 are let in at once", got)
 	}
 	clients[len(clients)-1].close(io.EOF) // while it waits
@@ -126,7 +126,7 @@ func TestLoginsAreDelayed(t *testing.T) {
 	if got := welcomed(); got != 1000 {
 		t.Errorf("%d are let in in the end, want 1000", got)
 	}
-	if delayed := f.proxy.Stats().LoginsDelayed; delayed < 800 {
+	if delayed := f.proxy.Stats().LoginsDelayed; delayed < 300 {
 		t.Errorf("%d logins were delayed", delayed)
 	}
 }

@@ -73,8 +73,7 @@ func (k *asker) work() {
 	if k.pool == nil {
 		k.pool = k.lookup.proxy.pools.Get(k.query.Database, k.query.User)
 		k.pool.ClientCount++
-		k.waiter.Ticket = shed.Ticket{Tenant: k.pool.Tenant(nil), Login: true}
-		if k.server = k.pool.Acquire(&k.waiter, nil); k.server == nil {
+		if k.server = k.pool.Acquire(&k.waiter, nil, shed.Work{Login: true}); k.server == nil {
 			return
 		}
 	}

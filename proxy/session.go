@@ -277,14 +277,12 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 	case server != nil:
 		s.lease(server, group, work)
 	case shareable:
-		s.announce(group, work)
-		if server = s.pool.Share(&s.waiter, s.settings, work.timing.Expected(), s.joinable(group)); server != nil {
+		if server = s.pool.Share(&s.waiter, s.settings, s.announce(group, work), s.joinable(group)); server != nil {
 			s.share(server, group, work)
 			return len(group)
 		}
 	default:
-		s.announce(group, work)
-		if server = s.pool.Acquire(&s.waiter, s.settings); server != nil {
+		if server = s.pool.Acquire(&s.waiter, s.settings, s.announce(group, work)); server != nil {
 			s.lease(server, group, work)
 		}
 	}

@@ -136,8 +136,7 @@ func (s *session) logIn() {
 		s.welcome()
 		return
 	}
-	s.waiter.Ticket = shed.Ticket{Tenant: s.tenant(), Login: true}
-	if server := s.pool.Acquire(&s.waiter, s.login); server != nil {
+	if server := s.pool.Acquire(&s.waiter, s.login, shed.Work{Tenant: s.tenant(), Login: true}); server != nil {
 		s.server = server
 		s.loginLeased()
 	}

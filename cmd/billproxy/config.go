@@ -64,7 +64,7 @@ type config struct {
 	TenantFairness   onOff            `env:"TENANT_FAIRNESS" envDefault:"on" meaning:"let tenants, by application_name or a comment /*tenant='…'*/ in the query, take turns for servers"`
 	Critical         nameList         `env:"CRITICAL" meaning:"users and tenants whose work goes before that of others, separated by commas"`
 	AdaptiveLimit    onOff            `env:"ADAPTIVE_LIMIT" envDefault:"on" meaning:"use fewer servers while more make queries slow, and for a moment after a stall"`
-	LoginDelay       onOff            `env:"LOGIN_DELAY" envDefault:"on" meaning:"let clients wait, for two seconds at most, that log in in great numbers"`
+	LoginDelay       onOff            `env:"LOGIN_DELAY" envDefault:"on" meaning:"in a storm, or while hundreds log in at a time, let them in one after the other, after two seconds at most"`
 
 	ServerConnectTimeout   duration `env:"SERVER_CONNECT_TIMEOUT" envDefault:"15s" meaning:"longest connect and login to PostgreSQL"`
 	ServerIdleTimeout      duration `env:"SERVER_IDLE_TIMEOUT" envDefault:"10m" meaning:"closes a server unused for so long; 0 is never"`

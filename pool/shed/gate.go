@@ -343,6 +343,7 @@ func (g *Gate) Abandon(t *Ticket, now time.Duration) {
 		return
 	}
 	g.leave(t)
+	g.overload.abandon()
 	g.stats.Abandoned++
 	if g.storm.On {
 		g.storm.Abandoned++

@@ -31,7 +31,7 @@ func newDesk(t *testing.T, servers int, change func(*Config)) *desk {
 
 // arrive has work of a tenant arrive.
 func (d *desk) arrive(tenant string, change func(*Ticket)) (ticket *Ticket, admitted bool, reason Reason) {
-	ticket = &Ticket{Tenant: d.gate.Tenant([]byte(tenant), d.now)}
+	ticket = &Ticket{Work: Work{Tenant: d.gate.Tenant([]byte(tenant), d.now)}}
 	if change != nil {
 		change(ticket)
 	}
@@ -633,7 +633,7 @@ func TestStorm(t *testing.T) {
 // Who passes an idle gate costs nothing.
 func TestPassAllocatesNothing(t *testing.T) {
 	d := newDesk(t, 4, nil)
-	ticket := &Ticket{Tenant: d.gate.Tenant([]byte("a"), d.now)}
+	ticket := &Ticket{Work: Work{Tenant: d.gate.Tenant([]byte("a"), d.now)}}
 	name := []byte("a")
 	var retries Retries
 	retries.Fail(1, d.now)

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Logins lets those who log in, by application and user, pass at a rate, by a token
-// bucket. Who comes when it is empty is not refused but waits: a client that is refused
-// comes back at once. The zero value is ready.
+// Logins lets those who log in pass at a rate while they would do harm, by a token bucket
+// for each application and user. Who comes when it is empty is not refused but waits: a
+// client that is refused comes back at once. The zero value is ready.
 type Logins struct {
 	queues map[string]*list.Element
 	order  list.List // of *loginQueue, the one that grew last at the end
@@ -20,12 +20,16 @@ type loginQueue struct {
 }
 
 const (
-	// loginInterval is the time between two logins of one application and user while
-	// there is a storm, and calmLoginInterval otherwise: they cost the proxy, and
-	// nobody else. loginBurst may come at once.
-	loginInterval     = 10 * time.Millisecond
-	calmLoginInterval = 500 * time.Microsecond
-	loginBurst        = 100
+	// loginInterval is the time between two logins of one application and user in a
+	// storm: who has logged in asks next. loginBurst may come at once.
+	loginInterval = 10 * time.Millisecond
+	loginBurst    = 100
+
+	// crowdInterval is it while more than loginCrowd clients log in at a time, which costs
+	// the proxy, and those who are there, time. Fewer pass as they come: clients that
+	// connect for each transaction are no crowd, since each is let in before it is back.
+	crowdInterval = 500 * time.Microsecond
+	loginCrowd    = 500
 
 	// MaxLoginDelay bounds the wait, so that it never comes near the patience of a
 	// client that connects.
@@ -35,11 +39,15 @@ const (
 	maxLoginQueues = 1000
 )
 
-// Delay is how long a login has to wait that comes now.
-func (l *Logins) Delay(name string, now time.Duration, storm bool) time.Duration {
-	interval := calmLoginInterval
-	if storm {
+// Delay is how long a login has to wait that comes now, while so many others are under
+// way.
+func (l *Logins) Delay(name string, now time.Duration, storm bool, others int) time.Duration {
+	interval := crowdInterval
+	switch {
+	case storm:
 		interval = loginInterval
+	case others < loginCrowd:
+		return 0
 	}
 	q := l.queue(name, now)
 	q.nexts = min(max(q.nexts, now-loginBurst*interval)+interval, now+MaxLoginDelay)

@@ -50,7 +50,8 @@ const (
 	maxStretch      = 64
 	shareOfPatience = 8
 
-	// minBacklog is how many may wait in any case, so that no server has to.
+	// minBacklog is how many may wait in any case, so that no server has to: fewer are no
+	// overload, however long they wait.
 	minBacklog = 4
 )
 
@@ -60,13 +61,16 @@ func (o *overload) arrive(now time.Duration, waiting int, oldestAt time.Duration
 	o.advance(now)
 	o.arrivals++
 	switch {
-	case o.config.Target == 0, waiting == 0:
+	case o.config.Target == 0, waiting < minBacklog:
 	case now-max(oldestAt, o.servedAt) > o.config.patience()/2:
 		o.on, o.stalled = true, true
 	case o.predicted(waiting) > o.config.patience()/2:
 		o.on = true
 	}
 }
+
+// abandon notes that there is less work: of a client that has gone.
+func (o *overload) abandon() { o.arrivals-- }
 
 // end notes that some work has ended, and reports whether none had for long.
 func (o *overload) end(now time.Duration) (resumed bool) {

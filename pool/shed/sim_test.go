@@ -299,7 +299,7 @@ func (w *world) attemptOnce(op *operation) {
 	op.attempts++
 	op.attempt++
 	t := &op.ticket
-	*t = Ticket{Owner: op, Tenant: w.gate.Tenant([]byte{'a' + byte(op.tenant)}, w.now), Critical: op.critical}
+	*t = Ticket{Owner: op, Work: Work{Tenant: w.gate.Tenant([]byte{'a' + byte(op.tenant)}, w.now), Critical: op.critical}}
 	if w.told {
 		t.Patience = w.patience
 	}

@@ -2,14 +2,15 @@ package shed
 
 import "time"
 
-// Ticket is one piece of work at a gate: a transaction, or a group that is one by
-// itself. Whoever asks for a server keeps one and uses it again.
-type Ticket struct {
-	// Owner is whose it is. The gate does not look at it.
-	Owner any
-
+// Work is what is known of a piece of work when it arrives: of a transaction, or of a
+// group that is one by itself.
+type Work struct {
 	// Tenant is whom it is charged to.
 	Tenant *Tenant
+
+	// Patience is for how long, from now, its client waits for the answer; 0 if that
+	// is not known. Expected is how long the work takes, 0 if that is not known.
+	Patience, Expected time.Duration
 
 	// Critical work goes before all other.
 	Critical bool
@@ -17,15 +18,20 @@ type Ticket struct {
 	// Login: it is one, and is told no only if it has waited as long as it may.
 	Login bool
 
-	// Shared: it takes no server of its own.
-	Shared bool
-
 	// Retry: it has been tried before.
 	Retry bool
+}
 
-	// Patience is for how long, from now, its client waits for the answer; 0 if that
-	// is not known. Expected is how long the work takes, 0 if that is not known.
-	Patience, Expected time.Duration
+// Ticket is work at a gate, until its end. Whoever asks for servers keeps tickets and
+// uses them again.
+type Ticket struct {
+	Work
+
+	// Owner is whose it is. The gate does not look at it.
+	Owner any
+
+	// Shared: it takes no server of its own.
+	Shared bool
 
 	// Owned by the gate.
 	since    time.Duration // when it arrived
