@@ -135,7 +135,8 @@ func (o *overload) advance(now time.Duration) {
 	switch {
 	case !o.on:
 		o.on = standing && o.dangerous() && o.growing >= slicesPerInterval && o.shrunk > 0 && o.grown > o.shrunk/4+minBacklog
-	case !standing && now-o.refusedAt >= calmIntervals*o.config.Interval:
+	case o.stalled:
+	case o.harmless(), !standing && now-o.refusedAt >= calmIntervals*o.config.Interval:
 		o.on, o.growing = false, 0
 	}
 	o.sliceAt, o.arrivals, o.served, o.emptied = now, 0, 0, false
@@ -145,6 +146,9 @@ func (o *overload) advance(now time.Duration) {
 func (o *overload) dangerous() bool {
 	return o.clients == 0 || o.predicted(o.clients) > o.config.patience()/2
 }
+
+// harmless reports whether it is known that they would not.
+func (o *overload) harmless() bool { return o.clients > 0 && o.rate > 0 && !o.dangerous() }
 
 // predicted is how long work waits that has so much in front of it, 0 if that is not
 // known.
