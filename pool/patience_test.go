@@ -14,19 +14,11 @@ func TestPatience(t *testing.T) {
 		{"", "", 0},
 		{"0", "", 0},
 		{"250", "", 250 * time.Millisecond},
-		{"250ms", "", 250 * time.Millisecond},
-		{"1.5s", "", 1500 * time.Millisecond},
-		{" 2 min ", "", 2 * time.Minute},
-		{"1h", "", time.Hour},
 		{"", "700", 700 * time.Millisecond},
 		{"2s", "700ms", 700 * time.Millisecond},
 		{"2s", "3s", 2 * time.Second},
 		{"0", "3s", 3 * time.Second},
 		{"nonsense", "", 0},
-		{"-1", "", 0},
-		{"1e300", "", 0},
-		{"NaN", "", 0},
-		{"3 fortnights", "", 0},
 	} {
 		var pairs []string
 		if c.statementTimeout != "" {

@@ -27,7 +27,7 @@ type Gate struct {
 // NewGate returns a gate for at most so many servers.
 func NewGate(config *Config, servers int) *Gate {
 	g := &Gate{config: config, usual: time.Millisecond}
-	g.overload.config = config
+	g.overload.config, g.overload.servers = config, servers
 	g.rings[ordinary].class = ordinary
 	g.limit.set(servers)
 	return g
@@ -276,7 +276,7 @@ func (g *Gate) choose(l *line, now time.Duration) (*Ticket, Reason) {
 func (g *Gate) Admit(t *Ticket, now time.Duration) {
 	g.leave(t)
 	waited := now - t.since
-	g.overload.serve(now, waited, len(g.deadlines))
+	g.overload.serve(now, len(g.deadlines))
 	if len(g.deadlines) == 0 {
 		g.overload.pass(now)
 	}

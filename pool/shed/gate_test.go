@@ -347,8 +347,8 @@ func TestOverload(t *testing.T) {
 	d := newDesk(t, 1, nil)
 	began := d.now
 	working := d.overload("a")
-	if took := d.now - began; took < 100*time.Millisecond || took > 250*time.Millisecond {
-		t.Errorf("an overload after %v, want soon after the interval", took)
+	if took := d.now - began; took < 50*time.Millisecond || took > 200*time.Millisecond {
+		t.Errorf("an overload after %v, want one after about the interval", took)
 	}
 	// What has waited for too long is refused, the rest within a few milliseconds.
 	next, refused := d.done(working, time.Millisecond)

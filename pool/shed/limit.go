@@ -35,8 +35,8 @@ const (
 	limitSmooth  = 0.2
 	limitLoss    = 0.95             // of what all servers do: with less, all of them are used again
 	limitFreeze  = 10 * time.Second // and stay so
-	rampFraction = 0.5              // of all servers, at the end of a stall
-	rampStep     = 0.1              // per period
+	rampFraction = 0.6              // of all servers, at the end of a stall
+	rampStep     = 0.2              // per period
 )
 
 // set gives the number of servers that there may be.

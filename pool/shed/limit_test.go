@@ -61,7 +61,7 @@ func TestRamp(t *testing.T) {
 	m := machine{now: time.Hour}
 	m.limit.set(20)
 	m.limit.ramp(m.now)
-	for i, want := range []int{10, 12, 14, 16, 18, 20, 20, 20} {
+	for i, want := range []int{12, 16, 20, 20, 20} {
 		if servers := m.limit.Servers(); servers != want {
 			t.Errorf("%d servers after %d periods, want %d", servers, i, want)
 		}

@@ -11,11 +11,12 @@ type overload struct {
 	config *Config
 
 	clients int // that may ask, 0 if that is not known
+	servers int
 
 	on      bool
 	stalled bool // it is one because nothing is served at all
 
-	goodAt    time.Duration // when a wait was last within the target
+	goodAt    time.Duration // when so few waited that they would within the target
 	servedAt  time.Duration // when somebody was served last
 	endedAt   time.Duration // when some work ended last
 	refusedAt time.Duration // when somebody was told no because of it
@@ -45,10 +46,10 @@ const (
 	calmIntervals = 4
 
 	// The queue is made longer twofold for each slice in which it ran dry, and shorter by
-	// shrink for each other, but never longer than this part of what clients put up with.
-	shrink          = 0.95
-	maxStretch      = 64
-	shareOfPatience = 8
+	// shrink for each other: up to one for each server, which is what it takes if all of
+	// them become free at the same moment, or twice the target.
+	shrink     = 0.95
+	maxStretch = 64
 
 	// minBacklog is how many may wait in any case, so that no server has to: fewer are no
 	// overload, however long they wait.
@@ -84,11 +85,11 @@ func (o *overload) end(now time.Duration) (resumed bool) {
 const longStall = time.Second
 
 // serve notes that work has been given a server after a wait.
-func (o *overload) serve(now, waited time.Duration, waiting int) {
+func (o *overload) serve(now time.Duration, waiting int) {
 	o.advance(now)
 	o.served++
 	o.servedAt = now
-	if waited <= o.config.Target {
+	if o.predicted(waiting) <= o.config.Target {
 		o.goodAt = now
 	}
 	if !o.stalled {
@@ -124,7 +125,6 @@ func (o *overload) advance(now time.Duration) {
 		o.rate += (rate - o.rate) / 8
 	}
 	o.adapt()
-	standing := now-o.goodAt >= o.config.Interval
 	if o.arrivals > o.served && !o.emptied && length < o.config.Interval {
 		o.growing++
 		o.grown += o.arrivals - o.served
@@ -132,14 +132,26 @@ func (o *overload) advance(now time.Duration) {
 	} else {
 		o.growing, o.grown, o.shrunk = 0, 0, 0
 	}
+	standing := now - o.goodAt
 	switch {
 	case !o.on:
-		o.on = standing && o.dangerous() && o.growing >= slicesPerInterval && o.shrunk > 0 && o.grown > o.shrunk/4+minBacklog
+		o.on = o.dangerous() && o.grows(standing)
 	case o.stalled:
-	case o.harmless(), !standing && now-o.refusedAt >= calmIntervals*o.config.Interval:
+	case o.harmless(), standing < o.config.Interval && now-o.refusedAt >= calmIntervals*o.config.Interval:
 		o.on, o.growing = false, 0
 	}
 	o.sliceAt, o.arrivals, o.served, o.emptied = now, 0, 0, false
+}
+
+// grows reports whether the queue, which has not been short for that long, has grown for
+// the interval; if twice as much arrives as is served, half of that is enough.
+func (o *overload) grows(standing time.Duration) bool {
+	slices := slicesPerInterval
+	if o.grown > o.shrunk {
+		slices /= 2
+	}
+	return o.growing >= slices && standing >= o.config.Interval*time.Duration(slices)/slicesPerInterval &&
+		o.shrunk > 0 && o.grown > o.shrunk/4+minBacklog
 }
 
 // dangerous reports whether waits would become too long if every client asked at once.
@@ -173,8 +185,9 @@ func (o *overload) adapt() {
 
 // room is how many may wait during an overload.
 func (o *overload) room() int {
+	most := max(float64(o.servers), 2*o.rate*o.config.Target.Seconds())
 	room := max(minBacklog, o.rate*o.config.Target.Seconds()) * max(1, o.stretch)
-	return int(max(minBacklog, min(room, o.rate*(o.config.patience()/shareOfPatience).Seconds())))
+	return int(max(minBacklog, min(room, most)))
 }
 
 // patience is after what wait work is given up during an overload.

@@ -157,8 +157,12 @@ type world struct {
 	successes  map[*Tenant]int //
 	stats      simStats
 	seconds    []float64 // goodput
+	shares     []share   // of the tenants
 	err        error
 }
+
+// share is what became of the work of a tenant.
+type share struct{ operations, answered int }
 
 type simStats struct {
 	operations, answered, executions, wasted int
@@ -176,6 +180,7 @@ func newWorld(s scenario) *world {
 	}
 	w.gate = NewGate(&w.config, s.servers)
 	w.seconds = make([]float64, len(s.load)+1)
+	w.shares = make([]share, s.tenants)
 	return w
 }
 
@@ -288,6 +293,7 @@ func (w *world) start() {
 	}
 	op.critical = w.random.Float64() < w.critical
 	w.stats.operations++
+	w.shares[op.tenant].operations++
 	w.attemptOnce(op)
 }
 
@@ -368,6 +374,7 @@ func (w *world) done(op *operation) {
 		op.over = true
 		w.stats.answered++
 		w.stats.waits = append(w.stats.waits, w.now-op.startedAt)
+		w.shares[op.tenant].answered++
 		if second := int(w.now / time.Second); second < len(w.seconds) && w.now-op.startedAt <= w.patience {
 			w.seconds[second]++
 		}

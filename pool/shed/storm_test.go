@@ -175,6 +175,23 @@ func TestGoodputAfterPeak(t *testing.T) {
 	t.Logf("%.0f %+v", w.seconds, w.stats.refused)
 }
 
+// Beside a tenant that wants more than there is, others have what they want.
+func TestGoodputBesideAFlood(t *testing.T) {
+	s := usualScenario(constant(1.5, 8)...)
+	s.tenants, s.flood = 10, true
+	w := runScenario(t, s)
+	for i, tenant := range w.shares {
+		if least := tenant.operations * 95 / 100; i > 0 && tenant.answered < least {
+			t.Errorf("tenant %d: %d of %d answered", i, tenant.answered, tenant.operations)
+		}
+	}
+	flood := w.shares[0]
+	if flood.answered == flood.operations || w.stats.refused[Overload] == 0 {
+		t.Errorf("the flood: %+v, refused %v", flood, w.stats.refused)
+	}
+	t.Logf("%+v, refused %v", w.shares, w.stats.refused)
+}
+
 // TestPlantedBugs builds this package with the planted bugs and checks that the
 // simulation finds each of them, and nothing without one.
 func TestPlantedBugs(t *testing.T) {
