@@ -163,14 +163,10 @@ func newScenario(seed uint64, without string) *Scenario {
 	if one(6) {
 		s.MaxLoginConn = 1 + r.IntN(s.Clients)
 	}
-	s.Shed = shed.Config{
-		Interval:      100 * time.Millisecond,
-		MaxWaiters:    []int{0, 2, 100}[r.IntN(3)],
-		RetryBudget:   []float64{0, 0.1}[r.IntN(2)],
-		Fair:          !one(3),
-		AdaptiveLimit: !one(3),
-	}
-	if !one(3) {
+	s.Shed = shed.Config{Interval: 100 * time.Millisecond, Fair: !one(3), AdaptiveLimit: !one(3)}
+	if one(3) { // what is refused finds nothing
+		s.Shed.MaxWaiters = []int{0, 2, 100}[r.IntN(3)]
+		s.Shed.RetryBudget = []float64{0, 0.1}[r.IntN(2)]
 		s.Shed.Target = []time.Duration{time.Microsecond, 5 * time.Millisecond}[r.IntN(2)]
 	}
 	for _, class := range strings.Split(without, ",") {
