@@ -9,11 +9,12 @@
 //
 //   - While waits are short or do not grow, everybody waits in turn, as in any pool.
 //     With more clients than servers there is always a queue; it is no overload.
-//   - If more arrives than is served for as long as the interval, nobody's wait is below
-//     the target, and there are clients enough to make waits too long, or if waits come near what clients put up with, there is an
-//     [overload]: the queue is kept as short as the target says, whoever would make it
-//     longer is told no at once, and who has waited for longer than twice the target is
-//     told so, too. After Nichols and Jacobson, Controlling Delay Managing Queues,
+//   - If more arrives than is served for as long as the interval, while more wait than
+//     the target allows, and there are clients enough to make waits too long, or if
+//     waits come near what clients put up with, there is an [overload]: the queue is kept
+//     as short as the target says, whoever would make it longer is told no at once, and
+//     who has waited for longer than twice the target is told so, too. After Nichols and
+//     Jacobson, Controlling Delay Managing Queues,
 //     https://queue.acm.org/detail.cfm?id=2209336, and Maurer, Fail at Scale,
 //     https://queue.acm.org/detail.cfm?id=2839461.
 //   - Tenants take turns by the time that their work takes (deficit round robin), and
