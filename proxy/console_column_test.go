@@ -14,6 +14,9 @@ import (
 // typeNames are how the files of testdata write the types of columns.
 var typeNames = map[columnType]string{typeText: "text", typeInt4: "int4", typeInt8: "int8", typeNumeric: "numeric"}
 
+// ownTables are those that PgBouncer has not.
+var ownTables = []string{"SHED", "STORMS"}
+
 // TestConsoleColumns compares with what versions of PgBouncer have: the newest one begins
 // every table, and what an older one has comes in the same order.
 func TestConsoleColumns(t *testing.T) {
@@ -50,8 +53,8 @@ func TestConsoleColumns(t *testing.T) {
 				t.Errorf("%s: SHOW %s has\n%s, PgBouncer\n%s", test.file, name, strings.Join(ours[name], " "), strings.Join(theirs, " "))
 			}
 		}
-		if tables != len(shows) {
-			t.Errorf("%s has %d tables, want %d", test.file, tables, len(shows))
+		if want := len(shows) - len(ownTables); tables != want {
+			t.Errorf("%s has %d tables, want %d", test.file, tables, want)
 		}
 	}
 }

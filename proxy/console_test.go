@@ -199,7 +199,7 @@ func TestConsoleViewer(t *testing.T) {
 	f := newFixture(t, withConsole)
 	c := f.enter("viewer")
 	for name := range shows {
-		if len(c.show(name)) == 0 && name != "SERVERS" && name != "USERS" {
+		if len(c.show(name)) == 0 && name != "SERVERS" && name != "USERS" && !slices.Contains(ownTables, name) {
 			t.Errorf("SHOW %s has no rows", name)
 		}
 	}

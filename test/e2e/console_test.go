@@ -78,6 +78,7 @@ func operate(t testing.TB, conn *pgx.Conn, command string) {
 // consoleTables are all that the console shows.
 var consoleTables = []string{
 	"CLIENTS", "SERVERS", "POOLS", "DATABASES", "USERS", "STATS", "STATS_TOTALS", "STATS_AVERAGES", "TOTALS", "LISTS", "CONFIG", "STATE", "MEM", "VERSION",
+	"SHED", "STORMS",
 }
 
 // TestConsoleDrivers reads every table with pgx in each of its modes, and with
