@@ -17,6 +17,7 @@ type apiClient struct{ base string }
 // apiReply is an answer of the billing API, which is JSON whatever happens.
 type apiReply struct {
 	status int
+	header http.Header
 	body   map[string]any
 }
 
@@ -44,7 +45,7 @@ func (c apiClient) call(t testing.TB, method, path string, form url.Values) apiR
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply := apiReply{status: response.StatusCode}
+	reply := apiReply{status: response.StatusCode, header: response.Header}
 	if err := json.Unmarshal(body, &reply.body); err != nil {
 		t.Fatalf("%s %s: %s: no JSON: %v: %s", method, path, response.Status, err, body)
 	}
@@ -135,6 +136,47 @@ func TestAPIThroughProxy(t *testing.T) {
 	eventually(t, "the API is ready again", func() bool { return client.call(t, "GET", "/readyz", nil).status == http.StatusOK })
 	client.checkPaid(t, invoice)
 	client.bill(t)
+	api.stop(t)
+	api.log.check(t)
+}
+
+// TestAPIIsShed has the proxy refuse what the API asks: its caller is told so, and when to
+// come back, and that its library is not to try again at once.
+func TestAPIIsShed(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	migrate(t, d)
+	p := startProxy(t, shared.cluster, settings{"DEFAULT_POOL_SIZE": "1", "MAX_WAITERS": "1", "QUERY_WAIT_TIMEOUT": "1m"})
+	api := startProcess(t, shared.raceBinary, "api", settings{
+		"API_DATABASE_URL": p.url(d), "API_KEYS": apiKey, "HTTP_LISTEN": "127.0.0.1:0", "LOG_FORMAT": "json",
+	})
+	client := apiClient{"http://" + api.waitListening(t, "http listening", "api")}
+	eventually(t, "the API is ready", func() bool { return client.call(t, "GET", "/readyz", nil).status == http.StatusOK })
+	customer := client.must(t, "POST", "/v1/customers", url.Values{"name": {"Ada Lovelace"}}).text("id")
+
+	holder, waiter := loginWire(t, p.address, d), loginWire(t, p.address, d)
+	holder.hold(t)
+	waiter.query(t, "select 1")
+	p.waitPool(t, d, "the queue is full", func(s poolStats) bool { return s.ClientsWaiting == 1 })
+	for _, test := range []struct {
+		method, path string
+		form         url.Values
+	}{
+		{"GET", "/v1/customers/" + customer, nil},
+		{"POST", "/v1/customers", url.Values{"name": {"Grace Hopper"}}},
+	} {
+		reply := client.call(t, test.method, test.path, test.form)
+		failure, _ := reply.body["error"].(map[string]any)
+		if reply.status != http.StatusTooManyRequests || failure["code"] != "rate_limit" || reply.header.Get("Stripe-Should-Retry") != "false" || reply.header.Get("Retry-After") == "" {
+			t.Errorf("%s %s: status %d, header %v: %v; want 429, not to be tried again at once", test.method, test.path, reply.status, reply.header, reply.body)
+		}
+	}
+	holder.ask(t, "commit")
+	waiter.until(t, "ReadyForQuery")
+	client.must(t, "GET", "/v1/customers/"+customer, nil)
+	if count := value[int](t, d, "select count(*) from customers"); count != 1 {
+		t.Errorf("%d customers, want that of before alone", count)
+	}
 	api.stop(t)
 	api.log.check(t)
 }
