@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/billproxy/billproxy/pool"
@@ -30,7 +31,7 @@ type admission struct {
 // announce says what the gate is to know of a group, empty if it is not at hand as a
 // whole.
 func (s *session) announce(group []byte, work groupWork) shed.Work {
-	asked, tags := s.read(group)
+	asked, particular, tags := s.read(group)
 	told := shed.Work{Tenant: s.tenant(), Patience: s.settings.Patience(), Expected: work.timing.Expected()}
 	if len(tags.Tenant) > 0 {
 		told.Tenant = s.pool.Tenant(tags.Tenant)
@@ -45,7 +46,7 @@ func (s *session) announce(group []byte, work groupWork) shed.Work {
 		hash = 0
 	case len(tags.IdempotencyKey) > 0:
 		hash = hash.Add(tags.IdempotencyKey)
-	case s.transaction.open() && work.readOnly:
+	case s.transaction.open() && work.readOnly && !particular:
 		hash = 0 // many transactions begin with the same
 	default:
 		hash = hash.Add(tags.Trace).AddNumber(uint64(asked))
@@ -56,9 +57,9 @@ func (s *session) announce(group []byte, work groupWork) shed.Work {
 	return told
 }
 
-// read returns what a group asks, with what parameters, as a hash, and what a comment
-// says of it.
-func (s *session) read(group []byte) (asked shed.Hash, tags shed.Tags) {
+// read returns what a group asks, with what parameters, as a hash, whether there are any,
+// and what a comment says of it.
+func (s *session) read(group []byte) (asked shed.Hash, particular bool, tags shed.Tags) {
 	asked = shed.HashSeed
 	parsed := false
 	for messageType, body := range messages(group) {
@@ -84,9 +85,20 @@ func (s *session) read(group []byte) (asked shed.Hash, tags shed.Tags) {
 				}
 			}
 			asked = asked.Add(parameters)
+			particular = particular || bindsParameters(parameters)
 		}
 	}
-	return asked, tags
+	return asked, particular, tags
+}
+
+// bindsParameters reports whether a Bind has any, by what it says behind its names.
+func bindsParameters(b []byte) bool {
+	if len(b) < 2 {
+		return false
+	}
+	formats := 2 * int(binary.BigEndian.Uint16(b))
+	b = b[2:]
+	return len(b) >= formats+2 && binary.BigEndian.Uint16(b[formats:]) > 0
 }
 
 // readStatement is read of a statement that is prepared.

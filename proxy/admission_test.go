@@ -40,6 +40,8 @@ func TestRetriesAreRecognised(t *testing.T) {
 		"only the tag tells":     {[]string{"Q|select 1"}, []string{"Q|insert into t values (1) /*attempt='3'*/"}, true},
 		"in a transaction":       {[]string{"Q|begin", "Q|insert into t values (1)"}, []string{"Q|begin", "Q|insert into t values (1)"}, true},
 		"a read in one":          {[]string{"Q|begin", "Q|select 1"}, []string{"Q|begin", "Q|select 1"}, false},
+		"the same row in one":    {append([]string{"Q|begin"}, extended("select $1", "1")...), append([]string{"Q|begin"}, extended("select $1", "1")...), true},
+		"another row in one":     {append([]string{"Q|begin"}, extended("select $1", "1")...), append([]string{"Q|begin"}, extended("select $1", "2")...), false},
 		"another begins with it": {[]string{"Q|begin", "Q|insert into t values (1)"}, []string{"Q|begin", "Q|insert into t values (2)"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
