@@ -24,6 +24,10 @@ func (s *Server) Congested() bool {
 // what it is sent until Sync, so the client need not send it.
 func (s *Server) Skipping() bool { return s.skipping }
 
+// Failing reports that an error came for the group that is being answered: what it has set is
+// as it was before.
+func (s *Server) Failing() bool { return s.headHasError }
+
 // CopyIn reports that the server is reading COPY data from the client.
 func (s *Server) CopyIn() bool { return s.copyIn }
 
@@ -359,7 +363,8 @@ func (s *Server) sendParse(statement *Statement, r reply) {
 	if s.prepared.takeStale(statement) {
 		s.sendClose(statement, unknownMeaning)
 	}
-	for evicted := s.prepared.evictable(s.lease); evicted != nil; evicted = s.prepared.evictable(s.lease) {
+	named := (s.pins|s.suspected)&StateTemporary != 0 // a new one would be about other tables
+	for evicted := s.prepared.evictable(s.lease, named); evicted != nil; evicted = s.prepared.evictable(s.lease, named) {
 		meaning := s.prepared.meaning(evicted)
 		s.prepared.remove(evicted)
 		s.sendClose(evicted, meaning)

@@ -63,13 +63,16 @@ func (s *Server) asksForNumbers(e *Effects) bool {
 }
 
 // SeparateNumbers makes sure, at the beginning of a lease, that the client is not told
-// of the numbers of others. inTransaction: a transaction begins with it and with several
-// statements at once, of which the first may be one that has to come first in it.
-func (s *Server) SeparateNumbers(inTransaction bool) {
-	if s.numbers.foreign && (s.pool.asksForNumbers || inTransaction) {
+// of the numbers of others. early: the client may yet send SET TRANSACTION together with
+// what asks for numbers, and in its transaction nothing may stand in front of that.
+func (s *Server) SeparateNumbers(early bool) {
+	if s.numbers.foreign && (s.pool.asksForNumbers || early) {
 		s.discardNumbers()
 	}
 }
+
+// OthersNumbers reports whether the server may have numbers of other clients.
+func (s *Server) OthersNumbers() bool { return s.numbers.foreign }
 
 // discardNumbers has the server forget all numbers, in the middle of a group too.
 func (s *Server) discardNumbers() {

@@ -334,16 +334,29 @@ func (p *preparedSet) clear() {
 
 // evictable returns the statement to close before one more is prepared, or nil.
 // What the lease at hand has used stays, because closing a statement closes its
-// portals too.
-func (p *preparedSet) evictable(lease uint64) *Statement {
+// portals too. named: so does what a client has a name for.
+func (p *preparedSet) evictable(lease uint64, named bool) *Statement {
 	if p.lru.Len() < p.max {
 		return nil
 	}
 	_, oldest, ok := p.lru.GetOldest()
+	if named {
+		oldest, ok = p.oldestUnnamed()
+	}
 	if !ok || oldest.lease == lease {
 		return nil
 	}
 	return oldest.statement
+}
+
+// oldestUnnamed returns the one of last use for which no client has a name.
+func (p *preparedSet) oldestUnnamed() (oldest preparedStatement, ok bool) {
+	for _, id := range p.lru.Keys() {
+		if oldest, ok = p.lru.Peek(id); ok && oldest.statement.references == 0 {
+			return oldest, true
+		}
+	}
+	return preparedStatement{}, false
 }
 
 // ReservedName reports whether a client's name for a statement is one that the

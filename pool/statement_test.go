@@ -126,12 +126,12 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 	}
 	p := newPreparedSet(3)
 	for _, s := range statements[:3] {
-		if e := p.evictable(1); e != nil {
+		if e := p.evictable(1, false); e != nil {
 			t.Fatalf("evicts %d before the set is full", e.ID)
 		}
 		p.add(s, 1, "")
 	}
-	if e := p.evictable(1); e != nil {
+	if e := p.evictable(1, false); e != nil {
 		t.Errorf("evicts %d, which the lease has used", e.ID)
 	}
 	if !p.use(statements[0], 2, "") || p.use(statements[5], 2, "") {
@@ -139,19 +139,19 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 	}
 	// The second lease may evict 1 and 2, in that order, and not 0.
 	for _, want := range statements[1:3] {
-		e := p.evictable(2)
+		e := p.evictable(2, false)
 		if e != want {
 			t.Fatalf("evicts %v, want %v", e, want)
 		}
 		p.remove(e)
 		p.add(statements[want.ID+2], 2, "")
 	}
-	if e := p.evictable(2); e != nil {
+	if e := p.evictable(2, false); e != nil {
 		t.Errorf("evicts %d, which the lease has used", e.ID)
 	}
 	p.add(statements[5], 2, "") // beyond max, since the lease needs it
 	evicted := 0
-	for e := p.evictable(3); e != nil; e = p.evictable(3) {
+	for e := p.evictable(3, false); e != nil; e = p.evictable(3, false) {
 		p.remove(e)
 		evicted++
 	}
@@ -166,16 +166,35 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 
 func TestPreparedSetWithoutRoom(t *testing.T) {
 	p := newPreparedSet(0)
-	if e := p.evictable(1); e != nil {
+	if e := p.evictable(1, false); e != nil {
 		t.Errorf("evicts %v from an empty set", e)
 	}
 	s := &Statement{ID: 1}
 	p.add(s, 1, "")
-	if e := p.evictable(1); e != nil {
+	if e := p.evictable(1, false); e != nil {
 		t.Error("evicts what the lease has used")
 	}
-	if e := p.evictable(2); e != s {
+	if e := p.evictable(2, false); e != s {
 		t.Error("keeps what a former lease has used")
+	}
+}
+
+func TestPreparedSetKeepsWhatHasAName(t *testing.T) {
+	p := newPreparedSet(3)
+	for i, references := range []int{1, 0, 2} {
+		p.add(&Statement{ID: StatementID(i), references: references}, 1, "")
+	}
+	e := p.evictable(2, true)
+	if e == nil || e.ID != 1 {
+		t.Fatalf("evicts %v, want the one without a name", e)
+	}
+	p.remove(e)
+	p.add(&Statement{ID: 3, references: 1}, 1, "")
+	if e := p.evictable(2, true); e != nil {
+		t.Errorf("evicts %d, which has a name", e.ID)
+	}
+	if e := p.evictable(2, false); e == nil || e.ID != 0 {
+		t.Errorf("evicts %v, want the one of last use", e)
 	}
 }
 

@@ -30,6 +30,9 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 		if server.Quiet() && server.TxStatus() == pgwire.TxIdle {
 			server.Adopt(s.settings) // other than the server's if some were reset
 		}
+		if !s.separateNumbers(server, b) {
+			return 0
+		}
 	}
 	if inTransaction := s.transaction.open() || server.TxStatus() == pgwire.TxActive; inTransaction && messageType == pgwire.Parse && server.AsksReading() && server.UnansweredGroups() > 0 {
 		return 0 // what is asked in front of it would fail if one of those does
@@ -196,7 +199,7 @@ func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 	}
 	now := pool.Setting{Name: string(name), Value: string(value)}
 	before := s.settings
-	if !s.changes.resetting(now.Name, s.groupsAnswered) {
+	if s.server.Failing() || !s.changes.resetting(now.Name, s.groupsAnswered) {
 		s.settings = s.pool.Settings(before, now)
 		s.server.SettingsChanged(s.settings)
 		return len(s.pool.AppendChanges(nil, before, s.settings)) > 0 // else it has been told

@@ -74,9 +74,7 @@ func (g *generator) login() script.Step {
 func (g *generator) several() string {
 	var texts []string
 	for range 2 + g.random.IntN(2) {
-		texts = append(texts, g.other(func(text string) bool {
-			return g.started && resets.MatchString(text) || precedes.MatchString(text)
-		}).inline())
+		texts = append(texts, g.companion().inline())
 	}
 	return joinStatements(texts)
 }
@@ -133,10 +131,6 @@ func (g *generator) other(unwanted func(text string) bool) statement {
 		}
 	}
 }
-
-// precedes matches what no query may precede in a transaction. The proxy may have one of its
-// own, in front of a simple query of several statements.
-var precedes = regexp.MustCompile(`(?i)^(set transaction|begin .|start transaction )`)
 
 // momentary matches statements that do what another has been made for at the time of their
 // Parse, of which the proxy keeps nothing.
