@@ -58,8 +58,17 @@ end $$;`
 
 const otherObjects = "TWINS"
 
+// endOthers waits until the backends have ended that the last script has left: those of a
+// proxy that was killed may hold locks for a moment.
+const endOthers = `
+select pg_terminate_backend(pid, 10000) from pg_stat_activity
+where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`
+
 // reset gives the database back what the setup made, and reports whether it could.
 func (p *player) reset(ctx context.Context) (bool, error) {
+	if err := p.admin.PgConn().Exec(ctx, endOthers).Close(); err != nil {
+		return false, err
+	}
 	err := p.admin.PgConn().Exec(ctx, reset).Close()
 	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == otherObjects {
 		return false, nil
