@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/billproxy/billproxy/pool"
@@ -85,20 +84,13 @@ func (s *session) read(group []byte) (asked shed.Hash, particular bool, tags she
 				}
 			}
 			asked = asked.Add(parameters)
-			particular = particular || bindsParameters(parameters)
+			for range boundParameters(parameters) {
+				particular = true
+				break
+			}
 		}
 	}
 	return asked, particular, tags
-}
-
-// bindsParameters reports whether a Bind has any, by what it says behind its names.
-func bindsParameters(b []byte) bool {
-	if len(b) < 2 {
-		return false
-	}
-	formats := 2 * int(binary.BigEndian.Uint16(b))
-	b = b[2:]
-	return len(b) >= formats+2 && binary.BigEndian.Uint16(b[formats:]) > 0
 }
 
 // readStatement is read of a statement that is prepared.
