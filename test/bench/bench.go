@@ -191,7 +191,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{workIdle, b.runIdle}, {workSchema, b.runSchema}, {workSecured, b.runSecured}} {
+	}{{workIdle, b.runIdle}, {workSchema, b.runSchema}, {workGate, b.runGate}, {workSecured, b.runSecured}} {
 		names = append(names, part.name)
 		if !b.options.only.MatchString(part.name) {
 			continue

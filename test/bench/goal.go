@@ -68,6 +68,12 @@ var goals = []page.Goal[*results]{
 			return page.AtMost(f, guessBound, page.Times)
 		},
 	},
+	{
+		Work: "reads with the gate, which has nothing to do", Target: fmt.Sprintf("≥ %g × without", gateBound),
+		Judge: func(r *results) (string, page.Mark) {
+			return page.AtLeast(page.Ratio(r.of(workGate, gates[0].name, tps), r.of(workGate, gates[1].name, tps)), gateBound, page.Times)
+		},
+	},
 	{Work: "schema changes, clients that were not told the columns", Target: "no error", Judge: judgeUntold},
 	{Work: "schema changes, clients that were told the columns", Target: "PostgreSQL's errors only", Judge: judgeTold},
 }

@@ -20,6 +20,7 @@ func report(r *results, links string) string {
 	w.WriteString(otherTable(r))
 	w.WriteString(slowTable(r))
 	w.WriteString(loginTable(r))
+	w.WriteString(gateTable(r))
 	w.WriteString(securedTable(r))
 	w.WriteString(idleTable(r))
 	w.WriteString(schemaTable(r))
