@@ -141,9 +141,6 @@ func (p *Pool) takeIdle(position int) *Server {
 
 // enqueued acts on a waiter more.
 func (p *Pool) enqueued(t *ticket) {
-	if t.Shared {
-		p.sharedWaiters++
-	}
 	p.armWaitTimer()
 	p.armTick()
 	p.stopLanes()
@@ -155,9 +152,6 @@ func (p *Pool) enqueued(t *ticket) {
 
 // dequeued acts on a waiter less.
 func (p *Pool) dequeued(t *ticket) {
-	if t.Shared {
-		p.sharedWaiters--
-	}
 	p.stats.WaitTime += p.now() - t.Since()
 	t.waiter.ticket = nil
 	p.armWaitTimer()
@@ -188,32 +182,41 @@ func (p *Pool) handOver(s *Server) {
 
 // dispatch gives free servers, and places on lanes, to those who are next.
 func (p *Pool) dispatch() {
-	for p.gate.Waiting() > 0 && len(p.idle)+len(p.lanes) > 0 {
-		next, reason := p.gate.Next(p.now(), p.busy())
-		if next == nil {
-			return
-		}
-		t := next.Owner.(*ticket)
-		switch {
-		case reason != shed.NotShed:
-			p.refuse(t, p.refusal(reason, p.now()-t.Since()))
-		case t.Shared:
-			s := p.lane(t.settings, t.Expected, true)
-			if s == nil {
-				return
-			}
-			s.reserve(t)
-		default:
-			idle := p.chooseIdle(t.settings)
-			if idle < 0 {
-				return
-			}
-			s := p.takeIdle(idle)
-			p.admit(t)
-			s.lend(t, p.now())
-			s.client.OnLease(s)
-		}
+	if p.gate.Waiting() == 0 {
+		return
 	}
+	for p.gate.Waiting() > 0 && len(p.idle)+len(p.lanes) > 0 && p.serveNext() {
+	}
+	p.armWaitTimer() // some may have been found to have waited for too long
+}
+
+// serveNext serves or refuses who is next, if there is a server for it.
+func (p *Pool) serveNext() bool {
+	next, reason := p.gate.Next(p.now(), p.busy())
+	if next == nil {
+		return false
+	}
+	t := next.Owner.(*ticket)
+	switch {
+	case reason != shed.NotShed:
+		p.refuse(t, p.refusal(reason, p.now()-t.Since()))
+	case t.Shared:
+		s := p.lane(t.settings, t.Expected, true)
+		if s == nil {
+			return false
+		}
+		s.reserve(t)
+	default:
+		idle := p.chooseIdle(t.settings)
+		if idle < 0 {
+			return false
+		}
+		s := p.takeIdle(idle)
+		p.admit(t)
+		s.lend(t, p.now())
+		s.client.OnLease(s)
+	}
+	return true
 }
 
 // admit ends the wait of t with a server.

@@ -235,7 +235,7 @@ func (s *Server) sharedDone(head reply, g *group, refusal *pgwire.Error) {
 	case s.state != stateShared:
 	case s.groups.count == 0 && s.reserved == 0:
 		s.rest()
-	case s.pool.sharedWaiters > 0:
+	case s.pool.gate.WaitingShared() > 0:
 		s.pool.dispatch()
 	}
 }
@@ -379,7 +379,7 @@ func (p *Pool) stopLanes() {
 			running++
 		}
 	}
-	wanted := p.gate.Waiting() - p.sharedWaiters
+	wanted := p.gate.Waiting() - p.gate.WaitingShared()
 	if wanted == 0 {
 		return
 	}

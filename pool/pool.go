@@ -38,10 +38,9 @@ type Pool struct {
 	waitTimerAt time.Duration
 	tickTimer   reactor.Timer // for the gate
 
-	lanes         []*Server // shared servers, in no particular order
-	laneTimer     reactor.Timer
-	progressAt    time.Duration // when a group ended last, on any server
-	sharedWaiters int           // waiters for which a lane will do
+	lanes      []*Server // shared servers, in no particular order
+	laneTimer  reactor.Timer
+	progressAt time.Duration // when a group ended last, on any server
 
 	// parameters is what servers report at login: a new client is told the same.
 	parameters parameterList
@@ -285,7 +284,8 @@ func (p *Pool) unused() bool {
 func (p *Pool) Stats() Stats {
 	stats := p.stats
 	stats.Database, stats.User, stats.Mode = p.Database, p.User, p.config.Mode
-	stats.ClientsWaiting = p.gate.Waiting()
+	stats.Gate = p.gate.Stats(p.now())
+	stats.ClientsWaiting = stats.Gate.Waiting
 	stats.ClientsActive = p.ClientCount - stats.ClientsWaiting
 	stats.ServersOpening = p.serverCount[stateOpening]
 	stats.ServersIdle = p.serverCount[stateIdle]
@@ -294,7 +294,6 @@ func (p *Pool) Stats() Stats {
 	stats.ServersResetting = p.serverCount[stateResetting]
 	stats.ServersCanceling = p.serverCount[stateCanceling]
 	stats.MaxServers = p.config.DefaultPoolSize
-	stats.Gate = p.gate.Stats(p.now())
 	stats.OldestWait = stats.Gate.OldestWait
 	stats.ClientsPinned = map[string]int{}
 	for _, s := range p.servers {

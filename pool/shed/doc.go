@@ -13,8 +13,8 @@
 //     the target allows, and there are clients enough to make waits too long, or if
 //     waits come near what clients put up with, there is an [overload]: the queue is kept
 //     as short as the target says, whoever would make it longer is told no at once, and
-//     who has waited for longer than twice the target is told so, too. After Nichols and
-//     Jacobson, Controlling Delay Managing Queues,
+//     who has waited for longer than twice the target is told so, too, one after the
+//     other. After Nichols and Jacobson, Controlling Delay Managing Queues,
 //     https://queue.acm.org/detail.cfm?id=2209336, and Maurer, Fail at Scale,
 //     https://queue.acm.org/detail.cfm?id=2839461.
 //   - Tenants take turns by the time that their work takes (deficit round robin), and

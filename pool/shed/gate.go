@@ -11,6 +11,10 @@ type Gate struct {
 	rings     [classCount]ring
 	deadlines deadlines
 
+	shared  int           // waiting for a place on a server that others use
+	leaving int           // that have waited for too long
+	leaveAt time.Duration // when the next of them is told so
+
 	overload overload
 	limit    Limit
 	storm    Storm
@@ -41,8 +45,12 @@ func (g *Gate) Tenant(name []byte, now time.Duration) *Tenant {
 	return g.tenants.get(name, now)
 }
 
-// Waiting is how many tickets stand in the queue.
-func (g *Gate) Waiting() int { return len(g.deadlines) }
+// Waiting is how many tickets stand in the queue, those left out that get no server any
+// more.
+func (g *Gate) Waiting() int { return len(g.deadlines) - g.leaving }
+
+// WaitingShared is how many of them take no server of their own.
+func (g *Gate) WaitingShared() int { return g.shared }
 
 // Servers is how many servers may be used at present.
 func (g *Gate) Servers() int { return g.limit.Servers() }
@@ -87,11 +95,11 @@ func (g *Gate) Arrive(t *Ticket, now time.Duration, busy int, free bool) (admitt
 	if t.Retry {
 		g.stats.Retries++
 	}
-	waiting := len(g.deadlines)
+	waiting := g.Waiting()
 	if waiting == 0 || g.paused {
 		g.overload.pass(now)
 	} else {
-		g.overload.arrive(now, waiting, g.OldestAt())
+		g.overload.arrive(now, waiting, g.OldestAt(), g.usual)
 	}
 	g.follow(now)
 	if g.storm.On {
@@ -114,17 +122,16 @@ func (g *Gate) Arrive(t *Ticket, now time.Duration, busy int, free bool) (admitt
 
 // refusal is why t may not even wait.
 func (g *Gate) refusal(t *Ticket, now time.Duration) Reason {
-	waiting := len(g.deadlines)
 	most := g.config.MaxWaiters
 	if !t.Critical {
 		most -= most / 8 // the rest is for critical work
 	}
 	switch {
-	case most > 0 && waiting >= most && !mutantUnboundedQueue:
+	case most > 0 && len(g.deadlines) >= most && !mutantUnboundedQueue:
 		return QueueFull
 	case t.spared(), g.paused:
 		return NotShed
-	case t.Patience > 0 && g.overload.predicted(waiting)+t.Expected > t.Patience:
+	case t.Patience > 0 && g.overload.predicted(g.Waiting())+t.Expected > t.Patience:
 		return Deadline
 	case t.Retry && g.config.RetryBudget > 0 && !t.Tenant.budget.Take(now) && g.storm.On:
 		return RetryBudget
@@ -156,7 +163,7 @@ func (g *Gate) wait(t *Ticket, now time.Duration) {
 	if t.Patience > 0 && (patience == 0 || t.Patience < patience) {
 		patience = t.Patience
 	}
-	t.deadline, t.hurried = 0, false
+	t.deadline, t.hurried, t.leaving = 0, false, false
 	if patience > 0 {
 		t.deadline = now + patience
 		t.hurried = g.overload.on && !t.spared()
@@ -166,6 +173,9 @@ func (g *Gate) wait(t *Ticket, now time.Duration) {
 	}
 	g.rings[t.class()].push(t)
 	g.deadlines.push(t)
+	if t.Shared {
+		g.shared++
+	}
 	g.stats.MostWaiting = max(g.stats.MostWaiting, len(g.deadlines))
 	if g.storm.On {
 		g.storm.MostWaiting = max(g.storm.MostWaiting, len(g.deadlines))
@@ -175,8 +185,43 @@ func (g *Gate) wait(t *Ticket, now time.Duration) {
 // leave takes t out of the queue.
 func (g *Gate) leave(t *Ticket) {
 	g.deadlines.remove(t)
-	g.rings[t.class()].remove(t)
+	if t.leaving {
+		g.leaving--
+		return
+	}
+	g.leaveLine(t)
 }
+
+// leaveLine takes t out of its tenant's line, so that it is not served.
+func (g *Gate) leaveLine(t *Ticket) {
+	g.rings[t.class()].remove(t)
+	if t.Shared {
+		g.shared--
+	}
+}
+
+// dismiss has t, which has waited for too long, be told so soon. When an overload is
+// found out, that is hundreds at once, and each may ask again at once: they go one after
+// the other, or whoever asks meanwhile would wait for a "no" until all had theirs.
+func (g *Gate) dismiss(t *Ticket, now time.Duration) {
+	g.leaveLine(t)
+	g.deadlines.remove(t)
+	g.leaveAt = max(g.leaveAt, now)
+	if t.deadline == 0 || g.leaveAt < t.deadline {
+		t.deadline = g.leaveAt
+	}
+	t.leaving = true
+	g.leaving++
+	g.deadlines.push(t)
+	g.leaveAt += min(leaveGap, g.config.patience()/leaveParts/time.Duration(len(g.deadlines)))
+	g.overload.refuse(now)
+}
+
+// Those who leave go one per leaveGap, or within that part of what clients put up with.
+const (
+	leaveGap   = time.Millisecond
+	leaveParts = 4
+)
 
 // OldestAt is when the one arrived that has waited longest, or one about as old: the
 // oldest of the first tenants; negative if nobody waits.
@@ -224,13 +269,28 @@ const criticalMemory = 10 * time.Second
 // the ticket to Admit, with another reason one that is refused, after which there may be
 // more; nil if nobody may have the server.
 func (g *Gate) Next(now time.Duration, busy int) (*Ticket, Reason) {
+	for {
+		t, reason := g.next(now, busy)
+		if reason != QueueDelay {
+			return t, reason
+		}
+		g.dismiss(t, now)
+	}
+}
+
+// next is Next, but for those that have waited for too long, which it returns.
+func (g *Gate) next(now time.Duration, busy int) (*Ticket, Reason) {
 	for class := range classCount {
 		tenant := g.rings[class].turn(max(g.usual, 1), g.maxOpen())
 		if tenant == nil {
 			continue
 		}
 		t, reason := g.choose(&tenant.lines[class], now)
-		if reason != NotShed {
+		switch reason {
+		case NotShed:
+		case QueueDelay:
+			return t, reason
+		default:
 			g.leave(t)
 			g.refuse(t, reason, now)
 			return t, reason
@@ -276,8 +336,8 @@ func (g *Gate) choose(l *line, now time.Duration) (*Ticket, Reason) {
 func (g *Gate) Admit(t *Ticket, now time.Duration) {
 	g.leave(t)
 	waited := now - t.since
-	g.overload.serve(now, len(g.deadlines))
-	if len(g.deadlines) == 0 {
+	g.overload.serve(now, g.Waiting())
+	if g.Waiting() == 0 {
 		g.overload.pass(now)
 	}
 	if g.storm.On {
@@ -319,7 +379,7 @@ func (g *Gate) Done(t *Ticket, now, took time.Duration) {
 	if t.cost > 0 {
 		t.Tenant.deficit -= took - t.cost
 	}
-	if len(g.deadlines) == 0 {
+	if g.Waiting() == 0 {
 		g.overload.pass(now)
 	}
 }
@@ -348,7 +408,7 @@ func (g *Gate) Abandon(t *Ticket, now time.Duration) {
 	if g.storm.On {
 		g.storm.Abandoned++
 	}
-	if len(g.deadlines) == 0 {
+	if g.Waiting() == 0 {
 		g.overload.pass(now)
 	}
 }
@@ -365,14 +425,14 @@ func (g *Gate) Overdue(now time.Duration) (*Ticket, Reason) {
 	}
 	reason := WaitTimeout
 	switch {
-	case t.hurried:
+	case t.leaving, t.hurried:
 		reason = QueueDelay
 	case t.deadline == t.since+t.Patience:
 		reason = Deadline
 	}
 	g.leave(t)
 	g.refuse(t, reason, now)
-	if len(g.deadlines) == 0 {
+	if g.Waiting() == 0 {
 		g.overload.pass(now)
 	}
 	return t, reason
@@ -390,7 +450,7 @@ func (g *Gate) NextDeadline() time.Duration {
 func (g *Gate) refuse(t *Ticket, reason Reason, now time.Duration) {
 	t.Tenant.shed[reason]++
 	g.stats.Shed[reason]++
-	if reason == Overload || reason == QueueDelay {
+	if reason == Overload || reason == QueueDelay && !t.leaving {
 		g.overload.refuse(now)
 	}
 	if g.storm.On {
@@ -403,13 +463,13 @@ func (g *Gate) RetryAfter() time.Duration {
 	if g.overload.stalled {
 		return g.config.patience()
 	}
-	return max(g.config.Interval, 2*g.overload.predicted(len(g.deadlines)))
+	return max(g.config.Interval, 2*g.overload.predicted(g.Waiting()))
 }
 
 // Tick lets time pass while nothing happens. It returns what has become of the storm
 // since it was last asked. Until Idle it is to be called every TickPeriod.
 func (g *Gate) Tick(now time.Duration) Change {
-	if len(g.deadlines) == 0 || g.paused {
+	if g.Waiting() == 0 || g.paused {
 		g.overload.pass(now)
 	}
 	g.overload.advance(now)

@@ -53,6 +53,14 @@ func (d *desk) waits(tenant string, change func(*Ticket)) *Ticket {
 	return ticket
 }
 
+// overdue returns why those are refused whose time is up.
+func (d *desk) overdue() (refused []Reason) {
+	for t, reason := d.gate.Overdue(d.now); t != nil; t, reason = d.gate.Overdue(d.now) {
+		refused = append(refused, reason)
+	}
+	return refused
+}
+
 // done gives a server back and returns who gets it, and those who are refused.
 func (d *desk) done(ticket *Ticket, took time.Duration) (next *Ticket, refused []Reason) {
 	d.gate.Done(ticket, d.now, took)
@@ -350,13 +358,26 @@ func TestOverload(t *testing.T) {
 	if took := d.now - began; took < 50*time.Millisecond || took > 200*time.Millisecond {
 		t.Errorf("an overload after %v, want one after about the interval", took)
 	}
-	// What has waited for too long is refused, the rest within a few milliseconds.
+	// What has waited for too long is no longer served, but told so, piece by piece.
+	waiting := d.gate.Waiting()
 	next, refused := d.done(working, time.Millisecond)
-	if len(refused) == 0 || refused[0] != QueueDelay || next == nil {
-		t.Fatalf("refused %v, want %v", refused, QueueDelay)
+	if late := waiting - 1 - d.gate.Waiting(); len(refused) > 0 || next == nil || late < 50 || late != d.gate.leaving {
+		t.Fatalf("next %v, refused %v, %d of %d leave", next, refused, d.gate.leaving, waiting)
 	}
 	working = next
 	for i := range 1000 {
+		left := d.overdue()
+		if most := waiting/250 + 2; len(left) > most {
+			t.Fatalf("%d leave within a millisecond, want at most %d", len(left), most)
+		}
+		for _, reason := range left {
+			if reason != QueueDelay {
+				t.Fatalf("refused with %v, want %v", reason, QueueDelay)
+			}
+		}
+		if i == 260 && d.gate.leaving > 0 {
+			t.Fatalf("%d leave still, a quarter of a second later", d.gate.leaving)
+		}
 		for range 2 {
 			if _, _, reason := d.arrive("a", nil); reason != NotShed && reason != Overload {
 				t.Fatal(reason)
@@ -400,6 +421,29 @@ func TestOverloadOff(t *testing.T) {
 	}
 }
 
+// Where servers are always busy for long, nothing is a stall so soon.
+func TestSlowWorkIsNoStall(t *testing.T) {
+	d := newDesk(t, 4, nil)
+	working := d.fill("a")
+	for range 100 { // that is what it usually takes
+		d.wait(400 * time.Millisecond)
+		d.gate.Done(working[0], d.now, 400*time.Millisecond)
+		d.gate.open(working[0], d.now)
+	}
+	began := d.now
+	for range 10 {
+		d.waits("a", nil)
+	}
+	for d.now < began+490*time.Millisecond {
+		d.wait(10 * time.Millisecond)
+		d.waits("a", nil)
+	}
+	d.wait(20 * time.Millisecond)
+	if _, _, reason := d.arrive("a", nil); reason != Overload {
+		t.Errorf("after half a second: %v, want %v", reason, Overload)
+	}
+}
+
 // In a stall those who come are refused as soon as waits come near what clients put up
 // with; when it ends, the freshest are served, and all is as before.
 func TestStall(t *testing.T) {
@@ -416,14 +460,14 @@ func TestStall(t *testing.T) {
 			}
 		}
 		d.wait(time.Millisecond)
-		for ticket, reason := d.gate.Overdue(d.now); ticket != nil; ticket, reason = d.gate.Overdue(d.now) {
+		for _, reason := range d.overdue() {
 			refused[reason]++
 		}
 	}
-	if firstRefusal < 500*time.Millisecond || firstRefusal > 510*time.Millisecond {
-		t.Errorf("the first is refused after %v, want half a second", firstRefusal)
+	if firstRefusal < 250*time.Millisecond || firstRefusal > 260*time.Millisecond {
+		t.Errorf("the first is refused after %v, want a quarter of a second", firstRefusal)
 	}
-	if count := d.gate.Waiting(); count > 10 {
+	if count := d.gate.Waiting(); count > minBacklog {
 		t.Errorf("%d wait in the stall", count)
 	}
 	d.arrive("a", nil)
@@ -608,6 +652,7 @@ func TestStorm(t *testing.T) {
 		d.arrive("a", nil)
 		d.arrive("a", nil)
 		d.wait(time.Millisecond)
+		d.overdue()
 		working, _ = d.done(working, time.Millisecond)
 	}
 	var change Change

@@ -57,18 +57,29 @@ const (
 )
 
 // arrive notes that there is more work, of which waiting is in the queue and the
-// oldest arrived at oldestAt.
-func (o *overload) arrive(now time.Duration, waiting int, oldestAt time.Duration) {
+// oldest arrived at oldestAt. Work usually takes as long as usual.
+func (o *overload) arrive(now time.Duration, waiting int, oldestAt, usual time.Duration) {
 	o.advance(now)
 	o.arrivals++
 	switch {
 	case o.config.Target == 0, waiting < minBacklog:
-	case now-max(oldestAt, o.servedAt) > o.config.patience()/2:
+	case now-max(oldestAt, o.servedAt) > o.stallAfter(usual):
 		o.on, o.stalled = true, true
 	case o.predicted(waiting) > o.config.patience()/2:
 		o.on = true
 	}
 }
+
+// stallAfter is for how long nobody has to be served for that to be a stall: half of what
+// clients put up with, or as little as half of that if servers become free far more often.
+func (o *overload) stallAfter(usual time.Duration) time.Duration {
+	most := o.config.patience() / 2
+	return min(most, max(most/2, stallTurns*usual/time.Duration(max(1, o.servers))))
+}
+
+// stallTurns is in how many times the usual time between two servers that become free one
+// will, whatever they are at.
+const stallTurns = 32
 
 // abandon notes that there is less work: of a client that has gone.
 func (o *overload) abandon() { o.arrivals-- }
@@ -183,8 +194,12 @@ func (o *overload) adapt() {
 	}
 }
 
-// room is how many may wait during an overload.
+// room is how many may wait during an overload: in a stall as few as can be, for each of
+// them waits in vain.
 func (o *overload) room() int {
+	if o.stalled {
+		return minBacklog
+	}
 	most := max(float64(o.servers), 2*o.rate*o.config.Target.Seconds())
 	room := max(minBacklog, o.rate*o.config.Target.Seconds()) * max(1, o.stretch)
 	return int(max(minBacklog, min(room, most)))

@@ -434,6 +434,7 @@ func (w *world) dispatch() {
 		t, reason := w.gate.Next(w.now, w.busy)
 		switch {
 		case t == nil:
+			w.planDeadline() // of those that have been found to have waited for too long
 			return
 		case reason != NotShed:
 			w.refused(t, reason)
@@ -525,11 +526,11 @@ func (w *world) checkNext(t *Ticket) {
 // check checks what has to hold between any two events.
 func (w *world) check() {
 	g := w.gate
-	if g.Waiting() != len(w.waiting) {
-		w.failf("%d in the queue, but %d wait", g.Waiting(), len(w.waiting))
+	if g.Waiting()+g.leaving != len(w.waiting) {
+		w.failf("%d in the queue and %d leave it, but %d wait", g.Waiting(), g.leaving, len(w.waiting))
 	}
-	if g.Waiting() > g.config.MaxWaiters {
-		w.failf("%d wait, more than %d", g.Waiting(), g.config.MaxWaiters)
+	if count := len(w.waiting); count > g.config.MaxWaiters {
+		w.failf("%d wait, more than %d", count, g.config.MaxWaiters)
 	}
 	if w.idle > 0 && g.Waiting() > 0 && w.busy < g.Servers()-g.reserve(w.now) {
 		w.failf("%d wait though a server is free: %d of %d are used", g.Waiting(), w.busy, g.Servers())

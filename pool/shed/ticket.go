@@ -37,6 +37,7 @@ type Ticket struct {
 	since    time.Duration // when it arrived
 	deadline time.Duration // when it is told no; 0 is never
 	hurried  bool          // which is sooner than if there were no overload
+	leaving  bool          // it has waited for too long, and gets no server any more
 	cost     time.Duration // that its tenant was charged
 	next     *Ticket       // of its tenant and class, that came later
 	prev     *Ticket
