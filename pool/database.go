@@ -10,6 +10,11 @@ type database struct {
 
 	hazards hazards
 
+	// scanning is the server that is being asked for them, or nil; awaiting are those on
+	// which transactions have ended that need the answer.
+	scanning *Server
+	awaiting []*Server
+
 	// definitions counts the transactions that have defined functions; defining is how
 	// many are under way that may do so.
 	definitions uint64

@@ -183,9 +183,41 @@ func (s *Server) scanDue() bool {
 	return s.suspected&(StateFunctions|StateSettings) != 0 && s.pool.now() >= s.pool.database.hazards.due
 }
 
+// awaitsScan reports whether the question about the session has to wait for what another
+// server has been asked: until PostgreSQL has told for the first time which settings of
+// applications functions set, nobody knows what to ask for.
+func (s *Server) awaitsScan() bool {
+	d := s.pool.database
+	if s.suspected&StateFunctions == 0 || d.scanning == nil || d.hazards.known {
+		return false
+	}
+	if !slices.Contains(d.awaiting, s) {
+		d.awaiting = append(d.awaiting, s)
+	}
+	return true
+}
+
+// scanEnds lets those go on who wait for the answer, if there is one or not.
+func (s *Server) scanEnds() {
+	d := s.pool.database
+	if d.scanning != s {
+		return
+	}
+	awaiting := d.awaiting
+	d.scanning, d.awaiting = nil, nil
+	for _, other := range awaiting {
+		s.pool.loop.Post(func() {
+			if other.client != nil && other.Suspect() { // else it has got another client
+				other.releaseIfDone()
+			}
+		})
+	}
+}
+
 // beginScan adds to a question what functions can do.
 func (s *Server) beginScan(q *inspection) {
 	d := s.pool.database
+	d.scanning = s
 	d.hazards.due = s.pool.now() + maxScanPeriod
 	q.scan = true
 	q.hazards = hazards{known: true, definitions: d.definitions, askedAt: s.pool.now()}

@@ -113,6 +113,8 @@ func (s *Server) inspect() bool {
 		return false
 	case s.pins&StateLongStatement != 0: // a query would take the statement away
 		return false
+	case s.awaitsScan():
+		return true
 	}
 	q := &s.inspection
 	scan := s.scanDue()
@@ -301,6 +303,7 @@ func readRow(body []byte) (columns [][]byte, ok bool) {
 func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	q := &s.inspection
 	q.active = false
+	s.scanEnds()
 	failed := refusal != nil || q.malformed || q.results == 0
 	switch {
 	case q.scan && failed: // without the scan it may not

@@ -51,6 +51,7 @@ func (s *Server) gone(reason CloseReason) {
 	s.redefined = s.redefined || s.defining // for all that is known
 	s.redefinitionEnds()
 	s.definitionEnds()
+	s.scanEnds()
 	shared := s.state == stateShared
 	s.pool.forget(s, reason)
 	if shared {

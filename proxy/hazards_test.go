@@ -94,6 +94,45 @@ func TestHazardsAreUnknown(t *testing.T) {
 	}
 }
 
+// TestFirstScanIsAwaited: until PostgreSQL has told for the first time which settings of
+// applications functions set, a server on which a function was called is for nobody else.
+func TestFirstScanIsAwaited(t *testing.T) {
+	tests := []struct {
+		name string
+		end  func(f *fixture, scanned *pooltest.Session) // of the scan
+	}{
+		{"answered", func(f *fixture, scanned *pooltest.Session) {
+			f.pg.HoldHazards = false
+			scanned.Resume()
+		}},
+		{"refused", func(f *fixture, scanned *pooltest.Session) {
+			f.pg.HoldHazards, f.pg.NoHazards = false, true
+			scanned.Resume()
+		}},
+		{"lost", func(f *fixture, scanned *pooltest.Session) { scanned.Terminate() }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.pg.Hazards, f.pg.HoldHazards = []string{"set_it set my.tenant"}, true
+			first, second := f.login(), f.login()
+			first.send("Q|select f(1)")
+			second.send("Q|select set_it(1)")
+			if got := f.stats().ServersLeased; got != 2 {
+				t.Fatalf("%d servers are leased while nobody knows what functions set, want 2", got)
+			}
+			test.end(f, f.pg.Open()[0])
+			f.world.Settle()
+			if got := f.stats().ServersLeased; got != 0 {
+				t.Errorf("%d servers are leased behind the scan, want none", got)
+			}
+			if got := f.pg.Open()[len(f.pg.Open())-1].Inspected; got == 0 {
+				t.Error("nobody has asked what the second call has set")
+			}
+		})
+	}
+}
+
 // TestFunctionIsDefined: what a client defines, others of the database may call from the
 // moment at which it is sent, whoever they are.
 func TestFunctionIsDefined(t *testing.T) {

@@ -34,9 +34,11 @@ type Postgres struct {
 	Column string
 
 	// Hazards is what functions of the database can do, in the words of the pool's
-	// question. NoHazards: the question is refused.
-	Hazards   []string
-	NoHazards bool
+	// question. NoHazards: the question is refused. HoldHazards: it is not read before
+	// Resume.
+	Hazards     []string
+	NoHazards   bool
+	HoldHazards bool
 
 	// BadText is a text that is refused when it is parsed, besides "bad".
 	BadText string

@@ -93,6 +93,9 @@ func (s *Session) Go() {
 	s.work()
 }
 
+// Resume lets the session go on that was held back by HoldHazards.
+func (s *Session) Resume() { s.work() }
+
 // Terminate ends the session as pg_terminate_backend does.
 func (s *Session) Terminate() {
 	s.Reply("E|FATAL|57P01|terminating connection due to administrator command")
@@ -123,6 +126,9 @@ func (s *Session) work() {
 		}
 		m := s.input[:size]
 		word := FrontendWords(m)[0]
+		if s.postgres.HoldHazards && isInspection(word) && strings.Contains(word, scanSettings) {
+			return
+		}
 		if isInspection(word) {
 			s.Inspected++
 		} else {
