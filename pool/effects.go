@@ -128,6 +128,9 @@ type Effects struct {
 	// Statements are the names of prepared statements that it refers to.
 	Statements []string
 
+	// Begins: it may begin a transaction block.
+	Begins bool
+
 	// Executes: it runs a statement that was prepared with PREPARE.
 	Executes bool
 
@@ -171,7 +174,7 @@ func (e *Effects) Add(other *Effects) {
 	}
 	e.Statements = append(e.Statements, other.Statements...)
 	e.Reading = max(e.Reading, other.Reading)
-	e.Executes = e.Executes || other.Executes
+	e.Begins, e.Executes = e.Begins || other.Begins, e.Executes || other.Executes
 	e.Draws, e.DrawsByName = e.Draws || other.Draws, e.DrawsByName || other.DrawsByName
 	e.Asks, e.AsksByName = e.Asks || other.Asks, e.AsksByName || other.AsksByName
 }

@@ -72,6 +72,7 @@ func (s *Server) Affect(e *Effects) {
 		s.changeMeaning(e.MeaningKey)
 	}
 	s.changeReading(e.Reading)
+	s.beginning = s.beginning || e.Begins
 	s.resets = s.resets || e.ResetsAll || len(e.Resets)+len(e.LocalResets) > 0
 	if s.pool.config.Mode == ModeSession {
 		return

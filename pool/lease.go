@@ -34,6 +34,10 @@ func (s *Server) CopyIn() bool { return s.copyIn }
 // TxStatus is the transaction status in the last ReadyForQuery.
 func (s *Server) TxStatus() pgwire.TxStatus { return s.txStatus }
 
+// InTransaction reports that the client is in a transaction block, or may be when the server
+// comes to what it is sent next.
+func (s *Server) InTransaction() bool { return s.txStatus != pgwire.TxIdle || s.beginning }
+
 // Quiet reports that the server owes nothing and is between groups.
 func (s *Server) Quiet() bool { return s.groups.count == 0 }
 

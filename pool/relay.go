@@ -376,8 +376,11 @@ func (s *Server) groupDone(head reply, g *group) {
 		}
 	default:
 	}
-	if s.readingChange == ReadingReported && s.groups.count == 0 {
-		s.readingChange = ReadingSame
+	if s.groups.count == 0 {
+		s.beginning = false // the status tells
+		if s.readingChange == ReadingReported {
+			s.readingChange = ReadingSame
+		}
 	}
 	s.time(g)
 	if s.state == stateShared {

@@ -84,6 +84,7 @@ type Server struct {
 	unsentType    byte            // its type
 	throttled     bool            // the client was told to wait until replies are fewer
 	txStatus      pgwire.TxStatus // as of the last ReadyForQuery
+	beginning     bool            // a group sent since then may begin a transaction
 	streaming     int             // bytes to come of a message that is passed on in parts
 	streamForward bool            // whether those go to the client
 	streamVerdict verdict         // what follows when they have
@@ -189,7 +190,7 @@ func (s *Server) endLease() {
 	s.client, s.waiter = nil, nil
 	s.giveBackTicket()
 	s.pins &^= StateSequences
-	s.throttled, s.resets, s.unverified, s.privateMeaning = false, false, false, ""
+	s.throttled, s.beginning, s.resets, s.unverified, s.privateMeaning = false, false, false, false, ""
 	s.keepReading()
 	if s.served {
 		s.pool.stats.TransactionCount++

@@ -43,8 +43,12 @@ func (r *effectsReader) found() *pool.Effects {
 	case !r.any:
 		return nil
 	case len(e.Names)+len(e.BoundNames)+len(e.Arguments)+len(e.Statements)+len(e.LocalResets)+len(e.Functions) > 0 || e.Defines || e.ResetsAll || e.Executes || e.MeaningKey != "":
-	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName:
+	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName && !(e.Begins && e.Draws):
+		if e.Begins {
+			return beginEffects
+		}
 		return drawEffects
+	case e.Begins:
 	case !e.Draws || !e.Asks || e.DrawsByName || e.AsksByName:
 	case e.State == pool.StateAny:
 		return anyEffects
@@ -57,11 +61,14 @@ var (
 	// drawEffects is of a statement that does nothing but perhaps call nextval.
 	drawEffects = &pool.Effects{Draws: true}
 
+	// beginEffects is of one that does nothing but begin a transaction.
+	beginEffects = &pool.Effects{Begins: true}
+
 	// anyEffects is of one of which nothing is known.
 	anyEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true}
 
 	// obscureEffects is of one that is not read.
-	obscureEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true, Defines: true}
+	obscureEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Draws: true, Asks: true, Defines: true, Begins: true}
 
 	// executeEffects is of one that only the server knows.
 	executeEffects = &pool.Effects{State: pool.StateAny, Meaning: true, Reading: pool.ReadingUnknown, Executes: true, Draws: true, Asks: true}
@@ -147,7 +154,7 @@ func (r *effectsReader) unknown() {
 // obscure notes that the text is not understood, but searched for what it may set.
 func (r *effectsReader) obscure(text []byte) {
 	r.unknown()
-	r.effects.Defines = true
+	r.effects.Defines, r.effects.Begins = true, true
 	r.searchNames(text)
 }
 
@@ -210,7 +217,9 @@ func (r *effectsReader) statement() {
 	switch {
 	case r.token&(tokenOpen|tokenSelect) != 0, r.word("insert"), r.word("update"), r.word("delete"), r.word("merge"):
 		r.query()
-	case r.word("begin"), r.word("start"), r.word("end"), r.word("savepoint"), r.word("release"),
+	case r.word("begin"), r.word("start"):
+		r.any, r.effects.Begins = true, true
+	case r.word("end"), r.word("savepoint"), r.word("release"),
 		r.word("show"), r.word("notify"), r.word("lock"), r.word("fetch"), r.word("move"), r.word("checkpoint"):
 	case r.word("commit"), r.word("rollback"), r.word("abort"):
 		r.end()

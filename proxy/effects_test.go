@@ -181,6 +181,19 @@ func TestEffectsOfObscureTexts(t *testing.T) {
 	}
 }
 
+func TestEffectsBeginATransaction(t *testing.T) {
+	for text, want := range map[string]bool{
+		"begin": true, "start transaction": true, "select 1; begin": true, "insert into t values (1); begin": true, "set work_mem = 1; begin": true,
+		"select U&\"x\"": true, "commit": false, "end": false, "commit and chain": false, "select 1": false, "savepoint a": false,
+		"do $$ begin null; end $$": false, "execute f": false,
+	} {
+		e := effectsOf([]byte(text), encodingSafe, true)
+		if got := e != nil && e.Begins; got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestBoundParameter(t *testing.T) {
 	rest := "\x00\x01\x00\x00\x00\x03\x00\x00\x00\x01a\xff\xff\xff\xff\x00\x00\x00\x02bc\x00\x00"
 	for index, want := range []string{"a", "", "bc", ""} {

@@ -34,7 +34,7 @@ func (s *session) relay(b []byte, messageType byte, size int) int {
 			return 0
 		}
 	}
-	if inTransaction := s.transaction.open() || server.TxStatus() == pgwire.TxActive; inTransaction && messageType == pgwire.Parse && server.AsksReading() && server.UnansweredGroups() > 0 {
+	if inTransaction := s.transaction.open() || server.InTransaction(); inTransaction && messageType == pgwire.Parse && server.AsksReading() && server.UnansweredGroups() > 0 {
 		return 0 // what is asked in front of it would fail if one of those does
 	}
 	if server.CopyIn() && !belongsInCopy(messageType) {
