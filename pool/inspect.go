@@ -72,6 +72,7 @@ func (s *Server) Affect(e *Effects) {
 		s.changeMeaning(e.MeaningKey)
 	}
 	s.changeReading(e.Reading)
+	s.changedBehind = s.changedBehind || called.changesMeaning() || e.Meaning || e.Reading != ReadingSame
 	s.beginning = s.beginning || e.Begins
 	s.resets = s.resets || e.ResetsAll || len(e.Resets)+len(e.LocalResets) > 0
 	if s.pool.config.Mode == ModeSession {
@@ -128,7 +129,7 @@ func (s *Server) inspect() bool {
 		state: s.suspected & inspectable, names: append(q.names[:0], s.suspectedNames...),
 		listing: s.suspected&StateSettings != 0, settings: q.settings[:0], listed: q.listed[:0],
 	}
-	s.suspected, s.suspectedNames, s.unverified = 0, s.suspectedNames[:0], false
+	s.suspected, s.suspectedNames, s.unverified, s.changedBehind = 0, s.suspectedNames[:0], false, false
 	if q.listing = q.listing || s.privileged(q.names); q.listing {
 		s.askForUnlisted(q)
 	}
@@ -327,6 +328,7 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	s.pins = s.pins&^q.state | q.found
 	switch {
 	case len(q.names) == 0:
+		s.settleTexts()
 		return
 	case q.contexts && !q.listing && s.privileged(q.names), // as it turns out
 		q.listing && !s.asked(q):
@@ -341,9 +343,22 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	} else {
 		s.pins |= StateSettings
 	}
+	s.settleTexts()
 	if s.client != nil {
 		s.client.OnInspected(settings, !s.Suspect())
 	}
+}
+
+// settleTexts notes that what texts mean, and how they are read, is what the settings say,
+// which are known now, though the client may have sent more meanwhile.
+func (s *Server) settleTexts() {
+	if s.changedBehind {
+		return
+	}
+	if s.pins&StateTemporary == 0 { // else a text may be about a temporary table
+		s.privateMeaning = ""
+	}
+	s.keepReading()
 }
 
 // asked reports whether the question was about all settings of applications that are

@@ -121,6 +121,7 @@ type Server struct {
 	stay             uint64        // counts the times that it was lent
 	inspections      uint64        // counts those that it was sent
 	temporarySince   uint64        // which of them has found the temporary objects
+	changedBehind    bool          // something sent behind the last inspection may have changed that, or the next
 	readingChange    ReadingChange // whether texts are read as the settings say
 	readingChanged   bool          // the transaction at hand may have changed it
 

@@ -403,3 +403,20 @@ func TestEvictionInOneLease(t *testing.T) {
 		}
 	}
 }
+
+// TestMeaningIsKnownBehindInspection: what texts mean behind a statement that may have changed
+// that, and has not, is known once the server has said so, though the next transaction has begun.
+func TestMeaningIsKnownBehindInspection(t *testing.T) {
+	f := newFixture(t, oneServer)
+	c := f.login()
+	c.send("P|s|select 1", "B||s", "E|", "S")
+	f.pg.HoldHazards = true
+	c.send("Q|do f")
+	c.send("Q|begin")
+	f.pg.HoldHazards = false
+	f.server().Resume()
+	f.world.Settle()
+	f.server().Received = nil
+	c.send("B||s", "E|", "S")
+	f.wantReceived("B||bp_1", "E|", "S")
+}
