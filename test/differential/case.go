@@ -2,6 +2,7 @@ package differential
 
 import (
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,11 @@ type generator struct {
 	leaves    bool // clients leave and are replaced
 	started   bool // clients log in with parameters
 
+	// No case has both of these, which the proxy cannot get right together.
+	constants bool // statements with names have constants that settings decide; else search_path may change
+	shadows   bool // temporary tables hide others; else prepared statements may be about those
+	describes bool // statements are described and not run; else transactions may say how they are isolated
+
 	// The client at hand.
 	client int
 	words  int // how many words have been made up
@@ -34,8 +40,16 @@ func (g *generator) one(n int) bool { return g.random.IntN(n) == 0 }
 // name is that of the client at hand.
 func (g *generator) name() string { return string(rune('a' + g.client)) }
 
-// statement makes one of the features' statements.
+// statement makes one of the features' statements that the case may have.
 func (g *generator) statement() statement {
+	for {
+		if s := g.anyStatement(); !g.avoids(s.inline()) {
+			return s
+		}
+	}
+}
+
+func (g *generator) anyStatement() statement {
 	n := g.random.IntN(g.weight)
 	for _, f := range g.features {
 		if n -= f.weight; n < 0 {
@@ -43,6 +57,26 @@ func (g *generator) statement() statement {
 		}
 	}
 	panic("BUG: the weight is more than that of all features")
+}
+
+var (
+	isolations = regexp.MustCompile(`(begin|transaction) (isolation|read|deferrable)`)
+	constants  = regexp.MustCompile(`'02/03/2026'|'{null}'`)
+	rereads    = regexp.MustCompile(`search_path|temp|discard (plans|all)`) // or may be followed by that
+	hides      = regexp.MustCompile(`temp(orary)?( table)? item\b|_temp\('item'\)`)
+	hidden     = regexp.MustCompile(`(from|into) item\b`)
+	keepsPlan  = regexp.MustCompile(`^prepare .* from item\b|lib\.scoped\(\)`) // of what is about such a table
+)
+
+// avoids reports whether the case has no such statement.
+func (g *generator) avoids(text string) bool {
+	return g.constants && rereads.MatchString(text) || g.describes && isolations.MatchString(text) ||
+		g.shadows && keepsPlan.MatchString(text) || !g.shadows && hides.MatchString(text)
+}
+
+// names reports whether the case may give a statement a name.
+func (g *generator) names(text string) bool {
+	return (g.constants || !constants.MatchString(text)) && (!g.shadows || !hidden.MatchString(text))
 }
 
 // featuresNamed are the optional features whose names are in a list with commas.
@@ -62,6 +96,7 @@ func newCase(seed uint64, optional []feature) *script.Script {
 		servers = 1
 	}
 	g.superuser, g.leaves, g.started = g.one(5), !g.one(4), g.one(3)
+	g.constants, g.shadows, g.describes = g.one(3), g.one(2), g.one(2)
 	g.features = always
 	for _, f := range optional {
 		if g.one(2) && (f.replayed || !oneServer) {

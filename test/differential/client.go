@@ -155,13 +155,21 @@ func (g *generator) named() []pgproto3.FrontendMessage {
 	var messages []pgproto3.FrontendMessage
 	switch g.random.IntN(8) {
 	case 0, 1:
-		messages = append(messages, &pgproto3.Close{ObjectType: 'S', Name: name}, &pgproto3.Parse{Name: name, Query: pick(g, sameTexts)})
+		text := pick(g, sameTexts)
+		for !g.names(text) {
+			text = pick(g, sameTexts)
+		}
+		messages = append(messages, &pgproto3.Close{ObjectType: 'S', Name: name}, &pgproto3.Parse{Name: name, Query: text})
 	case 2:
-		messages = append(messages, &pgproto3.Parse{Name: name, Query: g.other(momentary.MatchString).inline()}, &pgproto3.Describe{ObjectType: 'S', Name: name})
+		unwanted := func(text string) bool { return momentary.MatchString(text) || !g.names(text) }
+		messages = append(messages, &pgproto3.Parse{Name: name, Query: g.other(unwanted).inline()}, &pgproto3.Describe{ObjectType: 'S', Name: name})
 	case 3:
 		messages = append(messages, &pgproto3.Close{ObjectType: 'S', Name: name})
 	case 4:
 		messages = append(messages, &pgproto3.Describe{ObjectType: 'S', Name: name})
+		if !g.describes {
+			messages = append(messages, bind(name, nil), &pgproto3.Execute{})
+		}
 	case 5:
 		return []pgproto3.FrontendMessage{&pgproto3.Query{String: fmt.Sprintf("deallocate %s", name)}}
 	default:
