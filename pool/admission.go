@@ -17,6 +17,7 @@ type Waiter struct {
 
 	// Owned by the pool.
 	ticket *ticket // in the queue, or for a place on a lane; nil if there is none
+	flight *flight // that the client leads, until its group is begun
 
 	asksForNumbers bool // the client has called currval or lastval
 }
@@ -27,6 +28,12 @@ type ticket struct {
 	shed.Ticket
 	waiter   *Waiter
 	settings *Settings // that the client wants
+
+	// What others may follow it for, empty if nothing; the flight that they make, nil if
+	// there are none; where in that it follows another, from 1, else 0.
+	question []byte
+	flight   *flight
+	seat     int
 }
 
 // newTicket returns a ticket for work of the client of w.
@@ -49,7 +56,7 @@ func (p *Pool) newTicket(w *Waiter, settings *Settings, work shed.Work) *ticket 
 
 // endTicket keeps a ticket that is of no more use for another client.
 func (p *Pool) endTicket(t *ticket) {
-	t.waiter, t.settings, t.Tenant = nil, nil, nil
+	t.waiter, t.settings, t.Tenant, t.flight, t.question = nil, nil, nil, nil, t.question[:0]
 	p.pools.tickets = append(p.pools.tickets, t)
 }
 
@@ -61,8 +68,10 @@ func (w *Waiter) Waited(now time.Duration) time.Duration {
 	return now - w.ticket.Since()
 }
 
-// Waiting reports whether the waiter stands in the queue.
-func (w *Waiter) Waiting() bool { return w.ticket != nil && w.ticket.Waiting() }
+// Waiting reports whether the waiter stands in the queue, or follows another.
+func (w *Waiter) Waiting() bool {
+	return w.ticket != nil && (w.ticket.Waiting() || w.ticket.seat > 0)
+}
 
 // Tenant returns the tenant of that name at the pool's gate.
 func (p *Pool) Tenant(name []byte) *shed.Tenant { return p.gate.Tenant(name, p.now()) }
@@ -152,15 +161,19 @@ func (p *Pool) enqueued(t *ticket) {
 
 // dequeued acts on a waiter less.
 func (p *Pool) dequeued(t *ticket) {
+	p.leaveFlight(t)
 	p.stats.WaitTime += p.now() - t.Since()
 	t.waiter.ticket = nil
 	p.armWaitTimer()
 }
 
-// Abandon takes w out of the queue.
+// Abandon takes w out of the queue, or has it follow nobody any more.
 func (p *Pool) Abandon(w *Waiter) {
-	if w.Waiting() {
-		t := w.ticket
+	switch t := w.ticket; {
+	case !w.Waiting():
+	case !t.Waiting():
+		t.flight.release(t)
+	default:
 		p.gate.Abandon(&t.Ticket, p.now())
 		p.dequeued(t)
 		p.endTicket(t)
@@ -221,6 +234,7 @@ func (p *Pool) serveNext() bool {
 
 // admit ends the wait of t with a server.
 func (p *Pool) admit(t *ticket) {
+	p.depart(t)
 	p.gate.Admit(&t.Ticket, p.now())
 	p.dequeued(t)
 }

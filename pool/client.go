@@ -56,6 +56,12 @@ type Client interface {
 	// been passed on.
 	OnSharedEnd()
 
+	// OnAnswer gives a client that follows another the answer to what both ask, valid
+	// during the call. A client that cannot take it reports false: then it has to ask by
+	// itself, and so has one of which OnAlone says that there will be no such answer.
+	OnAnswer(reply []byte) (taken bool)
+	OnAlone()
+
 	// OnSharedLost reports that a shared server's connection ended in the middle of
 	// the client's replies.
 	OnSharedLost(loss Loss)

@@ -122,6 +122,8 @@ type testClient struct {
 
 	again []byte // the group that it was last asked to run again
 
+	congested bool // it takes no answer of another client
+
 	// described is the epoch of which the client knows the columns of everything.
 	described uint32
 
@@ -189,6 +191,17 @@ func (c *testClient) OnRunAgain(request []byte, reason AgainReason) {
 }
 
 func (c *testClient) OnSharedEnd() { c.event("shared end") }
+
+func (c *testClient) OnAnswer(reply []byte) (taken bool) {
+	if c.congested {
+		return false
+	}
+	c.OnReply(reply)
+	c.event("answer")
+	return true
+}
+
+func (c *testClient) OnAlone() { c.event("alone") }
 
 func (c *testClient) OnSharedLost(loss Loss) {
 	c.loss = &loss

@@ -253,16 +253,21 @@ func (s *Server) reserve(t *ticket) {
 // whether the lane is still there.
 func (s *Server) Claim(w *Waiter) bool {
 	t := w.ticket
-	w.ticket = nil
+	w.ticket, w.flight = nil, t.flight
 	s.reserved--
 	s.work -= t.Expected
 	s.pool.endTicket(t)
-	return s.state == stateShared
+	if s.state != stateShared {
+		w.disband()
+		return false
+	}
+	return true
 }
 
 // Decline gives the place up.
 func (s *Server) Decline(w *Waiter) {
 	if s.Claim(w) {
+		w.disband()
 		s.rest()
 	}
 }
@@ -270,12 +275,15 @@ func (s *Server) Decline(w *Waiter) {
 // Shared reports whether the server is a lane.
 func (s *Server) Shared() bool { return s.state == stateShared }
 
-// Withdraw takes a client's group off a lane: its replies are dropped. It reports
-// whether PostgreSQL may be running the group now.
+// Withdraw takes a client's group off a lane: its replies are dropped, but for those who
+// follow the client. It reports whether PostgreSQL may be running the group for nobody.
 func (s *Server) Withdraw(client Client) (running bool) {
 	for i := range s.groups.count {
 		g := s.groups.at(i)
-		if g.client == client {
+		if g.isOf(client) {
+			if g.flight().goOn() {
+				return false
+			}
 			g.client = nil
 			if i == s.answering {
 				s.streamForward = false
@@ -292,11 +300,12 @@ func (s *Server) Withdraw(client Client) (running bool) {
 // answered. Otherwise PostgreSQL is asked; nobody else's group is left for the
 // request to hit.
 func (s *Server) CancelShared(client Client) (dropped bool) {
-	if head := s.groups.head(); head.client != client || head.joined {
+	head := s.groups.head()
+	if !head.isOf(client) || head.joined || !head.passed && head.flight().followed() {
 		s.Withdraw(client)
 		return true
 	}
-	s.cancelFor = client
+	s.cancelFor = head.client
 	s.clear()
 	s.Cancel()
 	return false
@@ -360,7 +369,7 @@ func (p *Pool) tendLanes() {
 // awaited reports whether a client awaits what the lane runs now.
 func (s *Server) awaited() bool {
 	for i := range s.headCount() {
-		if s.groups.at(i).client != nil {
+		if s.groups.at(i).awaited() {
 			return true
 		}
 	}
@@ -400,9 +409,12 @@ func (p *Pool) stopLanes() {
 }
 
 // PauseShared is PauseReplies for a lane whose head is the client's: its neighbours
-// are moved first.
+// are moved first, and who follows it asks by itself.
 func (s *Server) PauseShared() {
 	s.clear()
+	if f := s.groups.head().flight(); f != nil {
+		f.disband()
+	}
 	s.conn.PauseRead()
 }
 

@@ -42,6 +42,9 @@ type Pool struct {
 	laneTimer  reactor.Timer
 	progressAt time.Duration // when a group ended last, on any server
 
+	// questions are what those who wait for a lane ask, if it is to be asked once.
+	questions map[questionKey]*ticket
+
 	// parameters is what servers report at login: a new client is told the same.
 	parameters parameterList
 
@@ -285,7 +288,7 @@ func (p *Pool) Stats() Stats {
 	stats := p.stats
 	stats.Database, stats.User, stats.Mode = p.Database, p.User, p.config.Mode
 	stats.Gate = p.gate.Stats(p.now())
-	stats.ClientsWaiting = stats.Gate.Waiting
+	stats.ClientsWaiting = stats.Gate.Waiting + stats.Gate.Following
 	stats.ClientsActive = p.ClientCount - stats.ClientsWaiting
 	stats.ServersOpening = p.serverCount[stateOpening]
 	stats.ServersIdle = p.serverCount[stateIdle]

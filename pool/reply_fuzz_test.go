@@ -487,6 +487,10 @@ func (c *replyClient) OnRunAgain([]byte, AgainReason) {
 }
 
 // OnSharedLost implements Client.
+func (c *replyClient) OnAnswer([]byte) (taken bool) { panic("BUG: it follows nobody") }
+
+func (c *replyClient) OnAlone() { panic("BUG: it follows nobody") }
+
 func (c *replyClient) OnSharedLost(loss Loss) {
 	c.lane = nil
 	c.OnServerLost(loss)

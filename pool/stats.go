@@ -49,6 +49,9 @@ type Stats struct {
 	SharedGroups     uint64 // groups answered on shared servers
 	GroupsRunAgain   uint64 // groups run again, unnoticed by their clients
 
+	// CoalescedReads counts groups answered with the answer to another client's.
+	CoalescedReads uint64
+
 	// ParameterizedReads counts simple queries sent with parameters.
 	ParameterizedReads uint64
 

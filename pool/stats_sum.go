@@ -11,8 +11,11 @@ func (s *Stats) ServerCount() int {
 	return s.ServersOpening + s.ServersIdle + s.ServersLeased + s.ServersShared + s.ServersResetting + s.ServersCanceling
 }
 
-// Transactions counts groups on shared servers, too: each is a transaction.
-func (s *Stats) Transactions() uint64 { return s.TransactionCount + s.SharedGroups }
+// Transactions counts groups on shared servers, too, and those answered with the answer to
+// another: each is a transaction to its client.
+func (s *Stats) Transactions() uint64 {
+	return s.TransactionCount + s.SharedGroups + s.CoalescedReads
+}
 
 // TransactionsTime is the time of Transactions.
 func (s *Stats) TransactionsTime() time.Duration { return s.TransactionTime + s.SharedTime }
@@ -58,6 +61,7 @@ func (s *Stats) addCounters(other *Stats, sign int) {
 		{&s.LeaseCount, other.LeaseCount},
 		{&s.LoginCount, other.LoginCount},
 		{&s.SharedGroups, other.SharedGroups},
+		{&s.CoalescedReads, other.CoalescedReads},
 		{&s.ParseCount, other.ParseCount},
 		{&s.ServerParseCount, other.ServerParseCount},
 		{&s.BindCount, other.BindCount},

@@ -36,7 +36,7 @@ func (s *session) announce(group []byte, work groupWork) shed.Work {
 		told.Tenant = s.pool.Tenant(tags.Tenant)
 	}
 	told.Critical = tags.Critical || s.proxy.isCritical(s.pool.User, told.Tenant.Name)
-	if s.runs > 0 {
+	if s.runs > 0 || s.hasFollowed() {
 		return told // it is still the same attempt
 	}
 	hash := s.pool.Hash().AddNumber(uint64(told.Tenant.Hash))

@@ -275,6 +275,12 @@ func (k *asker) OnSharedEnd() {}
 // OnSharedLost implements pool.Client.
 func (k *asker) OnSharedLost(pool.Loss) {}
 
+// OnAnswer implements pool.Client.
+func (k *asker) OnAnswer([]byte) (taken bool) { return false }
+
+// OnAlone implements pool.Client.
+func (k *asker) OnAlone() {}
+
 // StatementName implements pool.Client.
 func (k *asker) StatementName(*pool.Statement) string { return "auth_query" }
 

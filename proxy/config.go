@@ -53,6 +53,9 @@ type Config struct {
 	// LoginDelay lets clients wait who log in in great numbers.
 	LoginDelay bool
 
+	// CoalesceReads asks once for clients that wait to ask the same.
+	CoalesceReads bool
+
 	// ParameterizedReads sends reads in the simple protocol that share a server as
 	// executions of prepared statements, with constants as parameters.
 	ParameterizedReads bool

@@ -29,6 +29,7 @@ var showShed = listTable(
 	intColumn("waiting", func(r *tenantRow) int { return r.Waiting }),
 	intColumn("open", func(r *tenantRow) int { return r.Open }),
 	bigColumn("admitted", func(r *tenantRow) uint64 { return r.Admitted }),
+	bigColumn("followed", func(r *tenantRow) uint64 { return r.Followed }),
 	bigColumn("shed", func(r *tenantRow) uint64 { return r.Shed.Total() }),
 	shedColumn(shed.Overload),
 	shedColumn(shed.QueueDelay),

@@ -219,6 +219,7 @@ func beginsTransaction(text []byte) bool {
 func (s *session) share(server *pool.Server, group []byte, work groupWork) {
 	s.server, s.scannedBytes, s.asks = server, 0, true
 	server.Begin(s, group, work.timing, s.joinable(group))
+	server.Carry(&s.waiter)
 	rest := group
 	if work.parameterized {
 		s.sendParameterized(group, work.statement)

@@ -89,6 +89,7 @@ type session struct {
 	takenBytes    uint64 // of them, what the client had taken when it was looked at last
 
 	admission admission
+	following following
 
 	timer          reactor.Timer
 	activeAt       time.Duration // when the client last did its part
@@ -223,6 +224,8 @@ func (s *session) resume() {
 // consumeIdle acts on a message that comes while the session holds no server.
 func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 	switch {
+	case s.following.answered:
+		return s.consumeAnswered(b)
 	case s.waiter.Waiting(), s.shared != nil:
 		s.lookForTerminate(b)
 		return 0
@@ -246,7 +249,7 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 			return 0
 		}
 		return size
-	case s.proxy.draining && s.place == nil && len(s.again) == 0 && s.transaction.status() == pgwire.TxIdle:
+	case s.proxy.draining && s.place == nil && len(s.again) == 0 && !s.hasFollowed() && s.transaction.status() == pgwire.TxIdle:
 		s.fatal(endShutdown, errShutdown)
 		return 0
 	}
@@ -277,7 +280,7 @@ func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 	case server != nil:
 		s.lease(server, group, work)
 	case shareable:
-		if server = s.pool.Share(&s.waiter, s.settings, s.announce(group, work), s.joinable(group)); server != nil {
+		if server = s.askForPlace(group, work); server != nil {
 			s.share(server, group, work)
 			return len(group)
 		}

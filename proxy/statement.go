@@ -169,8 +169,14 @@ func (n *statementNames) lookup(name []byte) namedStatement {
 // describePortal notes that the client is told what portals of the statement return.
 // A client that does not name its statement parses it before it relies on that.
 func (n *statementNames) describePortal(name []byte, meaning string) {
+	n.toldPortal(name, n.named[string(name)].statement.Epoch, meaning)
+}
+
+// toldPortal notes that the client was told what portals of the statement returned in that
+// epoch, under settings with that meaning.
+func (n *statementNames) toldPortal(name []byte, epoch uint32, meaning string) {
 	named := n.named[string(name)]
-	named.portal = named.statement.Epoch
+	named.portal = epoch
 	if named.described == 0 {
 		named.meaning = meaning
 	}

@@ -53,6 +53,7 @@ type config struct {
 	MaxPreparedStatements positive `env:"MAX_PREPARED_STATEMENTS" envDefault:"200" meaning:"prepared statements kept on one server"`
 	SharedReads           onOff    `env:"SHARED_READS" envDefault:"on" meaning:"put fast reads of many clients on few servers, one behind the other"`
 	SharedDepth           positive `env:"SHARED_DEPTH" envDefault:"32" meaning:"most reads under way on one such server"`
+	CoalesceReads         onOff    `env:"COALESCE_READS" envDefault:"on" meaning:"ask once for clients that wait to read the same"`
 	ParameterizedReads    onOff    `env:"PARAMETERIZED_READS" envDefault:"on" meaning:"prepare fast reads of the simple protocol, with their constants as parameters"`
 
 	QueryWaitTimeout duration         `env:"QUERY_WAIT_TIMEOUT" envDefault:"1s" meaning:"longest wait of a client for a server; 0 is forever"`

@@ -182,6 +182,8 @@ func poolMetrics(labels []string) []metric[pool.Stats] {
 			func(s *pool.Stats) float64 { return float64(s.SharedGroups) }),
 		counter(ownPrefix+"groups_run_again_total", "Groups that were run again, unnoticed by their clients.", labels,
 			func(s *pool.Stats) float64 { return float64(s.GroupsRunAgain) }),
+		counter(ownPrefix+"coalesced_reads_total", "Groups that were answered with the answer to another client's.", labels,
+			func(s *pool.Stats) float64 { return float64(s.CoalescedReads) }),
 		counter(ownPrefix+"parameterized_reads_total", "Simple queries that were sent with parameters.", labels,
 			func(s *pool.Stats) float64 { return float64(s.ParameterizedReads) }),
 		counter(ownPrefix+"inspections_total", "Questions to servers about the state of a session.", labels,

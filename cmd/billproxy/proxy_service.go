@@ -300,6 +300,7 @@ func proxyConfig(c *config, to upstream) proxy.Config {
 		MaxLoginConn:           int(cmp.Or(c.MaxLoginConn, c.MaxClientConn)),
 		Critical:               c.Critical,
 		LoginDelay:             bool(c.LoginDelay),
+		CoalesceReads:          bool(c.CoalesceReads),
 		ParameterizedReads:     bool(c.ParameterizedReads),
 		ClientLoginTimeout:     time.Duration(c.ClientLoginTimeout),
 		IdleTransactionTimeout: time.Duration(c.IdleTransactionTimeout),

@@ -10,6 +10,7 @@ type Gate struct {
 	tenants   tenants
 	rings     [classCount]ring
 	deadlines deadlines
+	followers deadlines
 
 	shared  int           // waiting for a place on a server that others use
 	leaving int           // that have waited for too long
@@ -68,13 +69,15 @@ func (g *Gate) Pause() { g.paused = true }
 // Resume undoes Pause. Those who wait have waited since now.
 func (g *Gate) Resume(now time.Duration) {
 	g.paused = false
-	for _, t := range g.deadlines {
-		if t.deadline > 0 {
-			t.deadline = now + t.deadline - t.since
+	for _, waiting := range []deadlines{g.deadlines, g.followers} {
+		for _, t := range waiting {
+			if t.deadline > 0 {
+				t.deadline = now + t.deadline - t.since
+			}
+			t.since = now
 		}
-		t.since = now
+		waiting.order()
 	}
-	g.deadlines.order()
 	g.overload.pass(now)
 }
 
@@ -88,26 +91,13 @@ func (g *Gate) SetClients(count int) { g.overload.clients = count }
 // more that can be used at once; with the answer true it is for t. Otherwise t waits, or
 // is refused for the reason.
 func (g *Gate) Arrive(t *Ticket, now time.Duration, busy int, free bool) (admitted bool, reason Reason) {
-	if t.Critical {
-		g.criticalAt, g.sawOne = now, true
-	}
-	t.since, t.cost = now, 0
-	if t.Retry {
-		g.stats.Retries++
-	}
 	waiting := g.Waiting()
 	if waiting == 0 || g.paused {
 		g.overload.pass(now)
 	} else {
 		g.overload.arrive(now, waiting, g.OldestAt(), g.usual)
 	}
-	g.follow(now)
-	if g.storm.On {
-		g.storm.Arrivals++
-		if t.Retry {
-			g.storm.Retries++
-		}
-	}
+	g.count(t, now)
 	if reason = g.refusal(t, now); reason != NotShed {
 		g.refuse(t, reason, now)
 		return false, reason
@@ -118,6 +108,24 @@ func (g *Gate) Arrive(t *Ticket, now time.Duration, busy int, free bool) (admitt
 	}
 	g.wait(t, now)
 	return false, NotShed
+}
+
+// count accounts for the arrival of t.
+func (g *Gate) count(t *Ticket, now time.Duration) {
+	t.since, t.cost = now, 0
+	if t.Critical {
+		g.criticalAt, g.sawOne = now, true
+	}
+	g.follow(now)
+	if t.Retry {
+		g.stats.Retries++
+	}
+	if g.storm.On {
+		g.storm.Arrivals++
+		if t.Retry {
+			g.storm.Retries++
+		}
+	}
 }
 
 // refusal is why t may not even wait.
@@ -156,9 +164,23 @@ func (g *Gate) fits(t *Ticket) bool {
 	return own < max(minBacklog, room/sharing)
 }
 
-// wait puts t in the queue. In an overload it waits for half of its time: who waits
-// when a stall ends should still want the answer.
+// wait puts t in the queue.
 func (g *Gate) wait(t *Ticket, now time.Duration) {
+	g.setDeadline(t, now)
+	g.rings[t.class()].push(t)
+	g.deadlines.push(t)
+	if t.Shared {
+		g.shared++
+	}
+	g.stats.MostWaiting = max(g.stats.MostWaiting, len(g.deadlines))
+	if g.storm.On {
+		g.storm.MostWaiting = max(g.storm.MostWaiting, len(g.deadlines))
+	}
+}
+
+// setDeadline says for how long t waits: in an overload for half of its time, as who
+// waits when a stall ends should still want the answer.
+func (g *Gate) setDeadline(t *Ticket, now time.Duration) {
 	patience := g.config.Patience
 	if t.Patience > 0 && (patience == 0 || t.Patience < patience) {
 		patience = t.Patience
@@ -171,25 +193,27 @@ func (g *Gate) wait(t *Ticket, now time.Duration) {
 			t.deadline = now + patience/2
 		}
 	}
-	g.rings[t.class()].push(t)
-	g.deadlines.push(t)
-	if t.Shared {
-		g.shared++
-	}
-	g.stats.MostWaiting = max(g.stats.MostWaiting, len(g.deadlines))
-	if g.storm.On {
-		g.storm.MostWaiting = max(g.storm.MostWaiting, len(g.deadlines))
-	}
 }
 
-// leave takes t out of the queue.
+// leave takes t out of the queue, in which its heir, if it has one, takes its place.
 func (g *Gate) leave(t *Ticket) {
-	g.deadlines.remove(t)
-	if t.leaving {
-		g.leaving--
+	if t.follows {
+		g.followers.remove(t)
+		t.follows = false
 		return
 	}
-	g.leaveLine(t)
+	g.deadlines.remove(t)
+	switch heir := t.Heir; {
+	case t.leaving:
+		g.leaving--
+	case heir != nil:
+		g.leave(heir)
+		g.deadlines.push(heir)
+		t.Tenant.lines[t.class()].replace(t, heir)
+		t.Heir = nil
+	default:
+		g.leaveLine(t)
+	}
 }
 
 // leaveLine takes t out of its tenant's line, so that it is not served.
@@ -269,36 +293,25 @@ const criticalMemory = 10 * time.Second
 // the ticket to Admit, with another reason one that is refused, after which there may be
 // more; nil if nobody may have the server.
 func (g *Gate) Next(now time.Duration, busy int) (*Ticket, Reason) {
-	for {
-		t, reason := g.next(now, busy)
-		if reason != QueueDelay {
-			return t, reason
-		}
-		g.dismiss(t, now)
-	}
-}
-
-// next is Next, but for those that have waited for too long, which it returns.
-func (g *Gate) next(now time.Duration, busy int) (*Ticket, Reason) {
-	for class := range classCount {
+	for class := 0; class < classCount; {
 		tenant := g.rings[class].turn(max(g.usual, 1), g.maxOpen())
 		if tenant == nil {
+			class++
 			continue
 		}
 		t, reason := g.choose(&tenant.lines[class], now)
-		switch reason {
-		case NotShed:
-		case QueueDelay:
-			return t, reason
-		default:
+		switch {
+		case reason == QueueDelay && t.Heir == nil:
+			g.dismiss(t, now)
+			continue
+		case reason != NotShed:
 			g.leave(t)
 			g.refuse(t, reason, now)
 			return t, reason
-		}
-		if mutantStarve && t.Tenant != g.tenants.list[0] {
+		case mutantStarve && t.Tenant != g.tenants.list[0]:
+			class++
 			continue
-		}
-		if t.Critical || g.mayServeLater(t, now, busy) {
+		case t.Critical || g.mayServeLater(t, now, busy):
 			return t, NotShed
 		}
 		return nil, NotShed
@@ -343,6 +356,11 @@ func (g *Gate) Admit(t *Ticket, now time.Duration) {
 	if g.storm.On {
 		g.storm.LongestWait = max(g.storm.LongestWait, waited)
 	}
+	g.charge(t, now)
+}
+
+// charge accounts for a ticket that is let in after a wait.
+func (g *Gate) charge(t *Ticket, now time.Duration) {
 	t.cost = t.Expected
 	if t.cost == 0 {
 		t.cost = g.usual
@@ -402,8 +420,10 @@ func (g *Gate) Abandon(t *Ticket, now time.Duration) {
 	if !t.Waiting() {
 		return
 	}
+	if !t.follows && t.Heir == nil {
+		g.overload.abandon()
+	}
 	g.leave(t)
-	g.overload.abandon()
 	g.stats.Abandoned++
 	if g.storm.On {
 		g.storm.Abandoned++
@@ -419,7 +439,7 @@ func (g *Gate) Refuse(t *Ticket) { g.leave(t) }
 // Overdue takes a ticket that has waited for too long out of the queue, if there is one,
 // and says why it is refused.
 func (g *Gate) Overdue(now time.Duration) (*Ticket, Reason) {
-	t := g.deadlines.first()
+	t := g.nextDue()
 	if t == nil || t.deadline == 0 || now < t.deadline || g.paused || mutantForgetDeadlines {
 		return nil, NotShed
 	}
@@ -440,10 +460,19 @@ func (g *Gate) Overdue(now time.Duration) (*Ticket, Reason) {
 
 // NextDeadline is when Overdue has to be asked, 0 if there is no need.
 func (g *Gate) NextDeadline() time.Duration {
-	if t := g.deadlines.first(); t != nil && !g.paused {
+	if t := g.nextDue(); t != nil && !g.paused {
 		return t.deadline
 	}
 	return 0
+}
+
+// nextDue returns the ticket whose deadline comes first, nil if there is none.
+func (g *Gate) nextDue() *Ticket {
+	t, follower := g.deadlines.first(), g.followers.first()
+	if follower != nil && (t == nil || follower.due() < t.due()) {
+		return follower
+	}
+	return t
 }
 
 // refuse accounts for a ticket that is told no.

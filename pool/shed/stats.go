@@ -13,6 +13,7 @@ type Stats struct {
 
 	// Now. OldestWait is the age of the one that has waited longest.
 	Waiting     int
+	Following   int // for the answer to one that waits
 	MostWaiting int // since the start
 	OldestWait  time.Duration
 	Servers     int // that may be used
@@ -30,13 +31,14 @@ type TenantStats struct {
 	Waiting  int
 	Open     int
 	Admitted uint64
+	Followed uint64 // of the admitted, with another
 	Shed     Counts
 }
 
 // Stats returns a copy of the gate's state and counters.
 func (g *Gate) Stats(now time.Duration) Stats {
 	stats := g.stats
-	stats.Waiting = len(g.deadlines)
+	stats.Waiting, stats.Following = len(g.deadlines), len(g.followers)
 	stats.Servers = g.limit.Servers()
 	stats.Overloaded = g.overload.on
 	stats.Storm = g.storm
@@ -50,6 +52,7 @@ func (g *Gate) Stats(now time.Duration) Stats {
 			Waiting:  tenant.lines[critical].count + tenant.lines[ordinary].count,
 			Open:     tenant.open,
 			Admitted: tenant.admitted,
+			Followed: tenant.followed,
 			Shed:     tenant.shed,
 		})
 		for class := range classCount {

@@ -21,6 +21,7 @@ type Tenant struct {
 	evicted bool
 
 	admitted uint64
+	followed uint64 // of the admitted, with another
 	shed     Counts
 }
 

@@ -33,6 +33,10 @@ type Ticket struct {
 	// Shared: it takes no server of its own.
 	Shared bool
 
+	// Heir, if any, is a follower of this one, which stands in the queue, and takes its
+	// place there when it leaves without a server.
+	Heir *Ticket
+
 	// Owned by the gate.
 	since    time.Duration // when it arrived
 	deadline time.Duration // when it is told no; 0 is never
@@ -41,11 +45,12 @@ type Ticket struct {
 	cost     time.Duration // that its tenant was charged
 	next     *Ticket       // of its tenant and class, that came later
 	prev     *Ticket
-	place    int // in the heap of deadlines, from 1; 0 if it does not wait
+	place    int  // in the heap of deadlines, from 1; 0 if it does not wait
+	follows  bool // that is the heap of followers
 	open     bool
 }
 
-// Waiting reports whether the ticket stands in the queue.
+// Waiting reports whether the ticket stands in the queue, or follows one that does.
 func (t *Ticket) Waiting() bool { return t.place > 0 }
 
 // Since is when the ticket arrived.
@@ -99,4 +104,20 @@ func (l *line) remove(t *Ticket) {
 	}
 	t.next, t.prev = nil, nil
 	l.count--
+}
+
+// replace puts heir, which is in no line, in the place of t.
+func (l *line) replace(t, heir *Ticket) {
+	heir.prev, heir.next = t.prev, t.next
+	if heir.prev != nil {
+		heir.prev.next = heir
+	} else {
+		l.oldest = heir
+	}
+	if heir.next != nil {
+		heir.next.prev = heir
+	} else {
+		l.newest = heir
+	}
+	t.next, t.prev = nil, nil
 }

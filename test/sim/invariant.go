@@ -21,6 +21,7 @@ type Coverage struct {
 	IdleTransactions, PartialGroups, Drained, Copied, Steps int
 	DriftShown, VirtualFailed, ReadsRepeated                int
 	SharedGroups, Joined, RunAgain, Parameterized, Shed     int
+	Coalesced                                               int
 }
 
 // executedStatement is what is known of a statement that was executed.
@@ -283,6 +284,7 @@ func (w *World) checkQuiet() {
 		w.coverage.SharedGroups += int(p.SharedGroups)
 		w.coverage.RunAgain += int(p.GroupsRunAgain)
 		w.coverage.Parameterized += int(p.ParameterizedReads)
+		w.coverage.Coalesced += int(p.CoalescedReads)
 		if p.ClientsWaiting > 0 || p.ServersOpening > 0 || p.ServersResetting > 0 || p.ServersCanceling > 0 || p.ServersLeased > 0 || p.ServersShared > 0 {
 			w.fail("the pool of %s is not at rest: %+v", p.Database, p)
 		}

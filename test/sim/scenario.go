@@ -28,6 +28,7 @@ type Scenario struct {
 	SharedReads      bool
 
 	ParameterizedReads bool
+	CoalesceReads      bool
 	SharedDepth        int
 	Shed               shed.Config
 
@@ -86,6 +87,7 @@ var classes = map[string]func(*Scenario){
 	"stall":    func(s *Scenario) { s.NetworkStalls, s.LoopStalls = false, false },
 	"shared":   func(s *Scenario) { s.SharedReads = false },
 	"param":    func(s *Scenario) { s.ParameterizedReads = false },
+	"coalesce": func(s *Scenario) { s.CoalesceReads = false },
 	"shed":     func(s *Scenario) { s.Shed = shed.Config{} },
 	"drift":    func(s *Scenario) { s.Drift = false },
 	"state":    func(s *Scenario) { s.State = false },
@@ -169,6 +171,7 @@ func newScenario(seed uint64, without string) *Scenario {
 		s.Shed.RetryBudget = []float64{0, 0.1}[r.IntN(2)]
 		s.Shed.Target = []time.Duration{time.Microsecond, 5 * time.Millisecond}[r.IntN(2)]
 	}
+	s.CoalesceReads = !one(4)
 	for _, class := range strings.Split(without, ",") {
 		if leaveOut, ok := classes[class]; ok {
 			leaveOut(s)
@@ -207,6 +210,7 @@ func (s *Scenario) proxyConfig() proxy.Config {
 		MaxClientConn:          s.MaxClientConn,
 		MaxLoginConn:           s.MaxLoginConn,
 		ParameterizedReads:     s.ParameterizedReads,
+		CoalesceReads:          s.CoalesceReads,
 		LoginDelay:             s.Shed.Target > 0,
 		ClientLoginTimeout:     s.ClientLoginTimeout,
 		IdleTransactionTimeout: s.IdleTransactionTimeout,
