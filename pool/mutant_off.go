@@ -18,4 +18,5 @@ const (
 	mutantLeakLock        = false
 	mutantLeakChannel     = false
 	mutantLeakPrepared    = false
+	mutantFollowAnybody   = false
 )

@@ -21,6 +21,7 @@ var (
 	mutantLeakLock        = mutant("leak_lock")        // an advisory lock does not pin
 	mutantLeakChannel     = mutant("leak_channel")     // LISTEN does not pin
 	mutantLeakPrepared    = mutant("leak_prepared")    // PREPARE does not pin
+	mutantFollowAnybody   = mutant("follow_anybody")   // a client gets the answer to another question
 )
 
 func mutant(name string) bool { return os.Getenv("MUTANT") == name }

@@ -82,6 +82,8 @@ type group struct {
 	syncAhead bool // a Sync was sent with the Execute of a COPY
 	failed    bool // an error of the server's own came
 	done      bool // it is answered
+
+	reads hotRead // what it reads, if many do
 }
 
 // addClient makes a client; it connects a little later.
@@ -268,6 +270,9 @@ func (c *Client) answered(g *group, status pgwire.TxStatus) {
 	}
 	c.groups = c.groups[1:]
 	g.done, g.copies = true, false
+	if c.faulted == nil && !g.failed {
+		c.world.checkFresh(c, g)
+	}
 	if len(c.groups) == 0 && status == pgwire.TxIdle {
 		c.unverified, c.changed = c.changed, false
 	}

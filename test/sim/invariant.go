@@ -21,7 +21,7 @@ type Coverage struct {
 	IdleTransactions, PartialGroups, Drained, Copied, Steps int
 	DriftShown, VirtualFailed, ReadsRepeated                int
 	SharedGroups, Joined, RunAgain, Parameterized, Shed     int
-	Coalesced                                               int
+	HotReads, Coalesced                                     int
 }
 
 // executedStatement is what is known of a statement that was executed.
@@ -29,6 +29,35 @@ type executedStatement struct {
 	backend *Backend
 	reads   bool // outside a transaction, so that it may be executed again
 	count   int
+}
+
+// hotRead is a read that many clients ask for. It has hotRows rows, and nothing else that
+// has no tag does.
+type hotRead struct {
+	database string
+	variant  int
+}
+
+const hotRows = 3
+
+// noteRead is called by a backend of the server when it begins a statement that nobody
+// in particular has asked for.
+func (w *World) noteRead(b *Backend, s *statement, r *run) {
+	if s.kind == kindSelect && r.rows == hotRows {
+		w.readAt[hotRead{b.database, r.variant}] = w.now
+	}
+}
+
+// checkFresh checks that what the client has been answered was not read before it asked:
+// then it cannot miss what the client has written.
+func (w *World) checkFresh(c *Client, g *group) {
+	if g.reads.database == "" {
+		return
+	}
+	if readAt := w.readAt[g.reads]; readAt < g.sentAt {
+		w.fail("%s asked at %v and was answered with what was read at %v", c.name, g.sentAt, readAt)
+	}
+	w.coverage.HotReads++
 }
 
 // maxReads is how often a statement that only reads may be executed.
@@ -49,6 +78,7 @@ func (w *World) executing(b *Backend, s *statement, r *run) {
 	tag := r.tag
 	w.trace.add(w.now, traceExecute, b.name, int(s.kind), []byte(tag.String()))
 	if tag.Client == 0 {
+		w.noteRead(b, s, r)
 		return // the proxy's own, or BEGIN and the like
 	}
 	c := w.clients[tag.Client-1]

@@ -163,6 +163,10 @@ func (c *Client) function() {
 func (c *Client) reads() {
 	w := c.world
 	for range 1 + w.random.IntN(6) {
+		if w.scenario.HotReads && w.chance(2) {
+			c.hotRead()
+			continue
+		}
 		g := c.newGroup(false)
 		switch n := w.random.IntN(10); {
 		case n < 3:
@@ -186,6 +190,39 @@ func (c *Client) reads() {
 		c.add(g, pgwire.AppendEmpty(nil, pgwire.Sync))
 		c.await(false)
 	}
+}
+
+// hotRead is a read that many clients ask for at the same time, with nothing that tells
+// whose it is.
+func (c *Client) hotRead() {
+	w := c.world
+	read := hotRead{database: c.login.database, variant: w.random.IntN(2)}
+	text := "select * from sim where rows = " + strconv.Itoa(hotRows) + " and variant = " + strconv.Itoa(read.variant)
+	shape := w.random.IntN(3)
+	g := c.newGroup(shape == 0)
+	g.reads = read
+	if shape == 0 {
+		c.simple(g, text)
+		c.await(false)
+		return
+	}
+	name := ""
+	if shape == 1 {
+		name = "hot" + strconv.Itoa(read.variant)
+	}
+	if _, known := c.believes.named[name]; !known {
+		c.parse(g, name, text)
+	}
+	if name != "" {
+		c.believes.named[name] = 0
+	}
+	c.bindValues(g, "", name, nil)
+	if w.chance(2) {
+		c.add(g, pgwire.AppendMessage(nil, pgwire.Describe, []byte("P\x00")))
+	}
+	c.executePortal(g, "", 0)
+	c.add(g, pgwire.AppendEmpty(nil, pgwire.Sync))
+	c.await(false)
 }
 
 // parseRead prepares a read that many clients prepare.

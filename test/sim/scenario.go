@@ -29,6 +29,7 @@ type Scenario struct {
 
 	ParameterizedReads bool
 	CoalesceReads      bool
+	HotReads           bool // many clients read the same
 	SharedDepth        int
 	Shed               shed.Config
 
@@ -171,7 +172,7 @@ func newScenario(seed uint64, without string) *Scenario {
 		s.Shed.RetryBudget = []float64{0, 0.1}[r.IntN(2)]
 		s.Shed.Target = []time.Duration{time.Microsecond, 5 * time.Millisecond}[r.IntN(2)]
 	}
-	s.CoalesceReads = !one(4)
+	s.CoalesceReads, s.HotReads = !one(4), !one(3)
 	for _, class := range strings.Split(without, ",") {
 		if leaveOut, ok := classes[class]; ok {
 			leaveOut(s)

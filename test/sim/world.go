@@ -44,8 +44,9 @@ type World struct {
 	clients  []*Client
 	faults   []faultRecord
 	executed map[Tag]executedStatement
-	shutdown bool // Shutdown was called
-	drained  bool // and is done
+	readAt   map[hotRead]time.Duration // when it was begun last
+	shutdown bool                      // Shutdown was called
+	drained  bool                      // and is done
 }
 
 // violation is what the simulation exists to find. It unwinds the world.
@@ -62,7 +63,7 @@ func newWorld(s *Scenario, words bool) *World {
 		scenario: s,
 		random:   rand.New(rand.NewPCG(s.Seed, 0x62696c6c70726f78)),
 		trace:    trace{hash: fnvOffset, words: words},
-		executed: map[Tag]executedStatement{},
+		executed: map[Tag]executedStatement{}, readAt: map[hotRead]time.Duration{},
 	}
 	w.postgres = &Postgres{world: w, nextPID: 1000}
 	w.proxy = proxy.New(s.proxyConfig(), w, slog.New(slog.DiscardHandler))
