@@ -46,14 +46,18 @@ const (
 	MaxSharedReplyBytes = 1 << 20
 )
 
+// ShareAtOnce returns a lane for a group of a client with these settings, or nil if there is
+// none or the gate has to be asked. joinable is as of Begin.
+func (p *Pool) ShareAtOnce(settings *Settings, expected time.Duration, joinable bool) *Server {
+	if !p.gate.Calm() {
+		return nil
+	}
+	return p.lane(settings, expected, joinable)
+}
+
 // Share returns a lane for a group of a client with these settings, or nil if there is
 // none: then w is queued, as by Acquire, and OnLease follows. joinable is as of Begin.
 func (p *Pool) Share(w *Waiter, settings *Settings, work shed.Work, joinable bool) *Server {
-	if p.gate.Calm() {
-		if s := p.lane(settings, work.Expected, joinable); s != nil {
-			return s
-		}
-	}
 	t := p.newTicket(w, settings, work)
 	t.Shared = true
 	var s *Server

@@ -29,7 +29,10 @@ func (s *session) hasFollowed() bool { return s.following.group == s.groupsAnswe
 // askForPlace returns the shared server for a group; nil if the session has to wait for
 // that, or for the answer to another.
 func (s *session) askForPlace(group []byte, work groupWork) *pool.Server {
-	told := s.announce(group, work)
+	told, joinable := s.announce(group, work), s.joinable(group)
+	if server := s.pool.ShareAtOnce(s.settings, told.Expected, joinable); server != nil {
+		return server
+	}
 	question := s.question(group, work)
 	if len(question) > 0 && s.pool.Follow(&s.waiter, s.settings, told, question) {
 		f := &s.following
@@ -39,7 +42,7 @@ func (s *session) askForPlace(group []byte, work groupWork) *pool.Server {
 		}
 		return nil
 	}
-	server := s.pool.Share(&s.waiter, s.settings, told, s.joinable(group))
+	server := s.pool.Share(&s.waiter, s.settings, told, joinable)
 	if len(question) > 0 && s.waiter.Waiting() {
 		s.pool.Lead(&s.waiter, question)
 	}

@@ -43,6 +43,7 @@ type poolStats struct {
 	ServersClosed    map[string]int
 
 	ParameterizedReads int
+	CoalescedReads     int
 }
 
 func (s poolStats) serverCount() int {
