@@ -42,7 +42,7 @@ func (absent) OnSharedEnd() {}
 func (absent) OnAnswer([]byte) (taken bool) { return false }
 
 // OnAlone implements Client.
-func (absent) OnAlone() {}
+func (absent) OnAlone(bool) {}
 
 // OnSharedLost implements Client.
 func (absent) OnSharedLost(Loss) {}

@@ -57,10 +57,13 @@ type Client interface {
 	OnSharedEnd()
 
 	// OnAnswer gives a client that follows another the answer to what both ask, valid
-	// during the call. A client that cannot take it reports false: then it has to ask by
-	// itself, and so has one of which OnAlone says that there will be no such answer.
+	// during the call. A client that cannot take it reports false.
 	OnAnswer(reply []byte) (taken bool)
-	OnAlone()
+
+	// OnAlone reports to a client that follows another that there is no answer for it: it
+	// has to ask again. failed: the query has failed, or has a long reply, and would if it
+	// were asked for both again.
+	OnAlone(failed bool)
 
 	// OnSharedLost reports that a shared server's connection ended in the middle of
 	// the client's replies.

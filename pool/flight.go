@@ -12,10 +12,10 @@ import (
 // leader is given its place, so that nobody gets an answer that is older than its
 // question, and none misses what its own client has written before.
 //
-// Only the answer to a query that succeeds is for all. What befalls the leader otherwise
-// is its own business: then each follower asks by itself. If the leader goes, or
-// cancels, while it waits, a follower takes its place; if it does later, its group goes
-// on for the others.
+// Only the answer to a query that succeeds is for all: if it fails each follower asks by
+// itself. What befalls the leader otherwise is its own business: then the others ask
+// again, of whom one may lead once more. If the leader goes, or cancels, while it waits, a
+// follower takes its place; if it does later, its group goes on for the others.
 type flight struct {
 	Client // the leader, for whom the group is run
 
@@ -217,7 +217,7 @@ func (f *flight) OnReply(b []byte) {
 	switch {
 	case !f.followed():
 	case len(f.reply)+len(b) > maxFlightReplyBytes:
-		f.disband()
+		f.disband(true)
 	default:
 		f.reply = append(f.reply, b...)
 	}
@@ -227,12 +227,12 @@ func (f *flight) OnReply(b []byte) {
 func (f *flight) OnSharedEnd() {
 	f.Client.OnSharedEnd()
 	if !isAnswer(f.reply) {
-		f.disband()
+		f.disband(true)
 	}
 	for f.followed() {
 		client := f.release(f.followers[len(f.followers)-1])
 		if !client.OnAnswer(f.reply) {
-			client.OnAlone()
+			client.OnAlone(false)
 			continue
 		}
 		f.pool.stats.CoalescedReads++
@@ -244,19 +244,19 @@ func (f *flight) OnSharedEnd() {
 // OnSharedLost implements Client.
 func (f *flight) OnSharedLost(loss Loss) {
 	f.Client.OnSharedLost(loss)
-	f.disband()
+	f.disband(false)
 }
 
 // OnRunAgain implements Client.
 func (f *flight) OnRunAgain(request []byte, reason AgainReason) {
 	f.Client.OnRunAgain(request, reason)
-	f.disband()
+	f.disband(false)
 }
 
-// disband has every follower ask by itself.
-func (f *flight) disband() {
+// disband has every follower ask again.
+func (f *flight) disband(failed bool) {
 	for f.followed() {
-		f.release(f.followers[len(f.followers)-1]).OnAlone()
+		f.release(f.followers[len(f.followers)-1]).OnAlone(failed)
 	}
 	f.reply = nil
 }
@@ -264,7 +264,7 @@ func (f *flight) disband() {
 // disband disbands the flight that the client led, if its group is not to be begun.
 func (w *Waiter) disband() {
 	if w.flight != nil {
-		w.flight.disband()
+		w.flight.disband(false)
 		w.flight = nil
 	}
 }

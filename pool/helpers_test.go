@@ -201,7 +201,7 @@ func (c *testClient) OnAnswer(reply []byte) (taken bool) {
 	return true
 }
 
-func (c *testClient) OnAlone() { c.event("alone") }
+func (c *testClient) OnAlone(failed bool) { c.event("alone %v", failed) }
 
 func (c *testClient) OnSharedLost(loss Loss) {
 	c.loss = &loss

@@ -413,11 +413,11 @@ func (p *Pool) stopLanes() {
 }
 
 // PauseShared is PauseReplies for a lane whose head is the client's: its neighbours
-// are moved first, and who follows it asks by itself.
+// are moved first, and who follows it asks again.
 func (s *Server) PauseShared() {
 	s.clear()
 	if f := s.groups.head().flight(); f != nil {
-		f.disband()
+		f.disband(false)
 	}
 	s.conn.PauseRead()
 }

