@@ -289,17 +289,14 @@ func TestFollowersOfOneThatFails(t *testing.T) {
 		c.ask([]string{"Q|select slow"})
 		c.release()
 		c.server.Terminate()
-		for range 3 {
-			c.world.Advance(time.Second)
-			for _, s := range c.pg.Open() {
-				if s.Waiting() {
-					s.Go()
-				}
-			}
+		c.world.Settle()
+		for s := c.fixture.server(); s.Waiting(); c.world.Settle() {
+			s.Go()
 		}
 		for _, client := range c.clients {
 			client.want("T|c", "D|waited", "C|SELECT 1", "Z|I")
 		}
+		c.wantRuns("select slow", 3) // lost, for the leader again, and for those who follow again
 	})
 	t.Run("its time is up", func(t *testing.T) {
 		c := newCrowd(t, 2, [][]string{simpleRead})

@@ -173,6 +173,9 @@ func newScenario(seed uint64, without string) *Scenario {
 		s.Shed.Target = []time.Duration{time.Microsecond, 5 * time.Millisecond}[r.IntN(2)]
 	}
 	s.CoalesceReads, s.HotReads = !one(4), !one(3)
+	if s.HotReads && one(2) { // and wait for it
+		s.Clients, s.PoolSize, s.SharedDepth = s.Clients+3, 1, 1
+	}
 	for _, class := range strings.Split(without, ",") {
 		if leaveOut, ok := classes[class]; ok {
 			leaveOut(s)
