@@ -57,6 +57,9 @@ func (p *Pool) newTicket(w *Waiter, settings *Settings, work shed.Work) *ticket 
 // endTicket keeps a ticket that is of no more use for another client.
 func (p *Pool) endTicket(t *ticket) {
 	t.waiter, t.settings, t.Tenant, t.flight, t.question = nil, nil, nil, nil, t.question[:0]
+	if cap(t.question) > maxKeptQuestionBytes {
+		t.question = nil
+	}
 	p.pools.tickets = append(p.pools.tickets, t)
 }
 

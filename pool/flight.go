@@ -33,6 +33,9 @@ const (
 
 	// MaxQuestionBytes bounds the questions that are compared.
 	MaxQuestionBytes = 4 << 10
+
+	// maxKeptQuestionBytes bounds the storage that a ticket keeps for the next question.
+	maxKeptQuestionBytes = 256
 )
 
 // questionKey is by what a question is found. Of two with the same key the later one is
