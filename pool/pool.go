@@ -288,7 +288,7 @@ func (p *Pool) Stats() Stats {
 	stats := p.stats
 	stats.Database, stats.User, stats.Mode = p.Database, p.User, p.config.Mode
 	stats.Gate = p.gate.Stats(p.now())
-	stats.ClientsWaiting = stats.Gate.Waiting + stats.Gate.Following
+	stats.ClientsWaiting = stats.Gate.Waiting + stats.Gate.Leaving + stats.Gate.Following
 	stats.ClientsActive = p.ClientCount - stats.ClientsWaiting
 	stats.ServersOpening = p.serverCount[stateOpening]
 	stats.ServersIdle = p.serverCount[stateIdle]

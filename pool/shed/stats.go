@@ -13,6 +13,7 @@ type Stats struct {
 
 	// Now. OldestWait is the age of the one that has waited longest.
 	Waiting     int
+	Leaving     int // of those that have waited for too long
 	Following   int // for the answer to one that waits
 	MostWaiting int // since the start
 	OldestWait  time.Duration
@@ -38,7 +39,7 @@ type TenantStats struct {
 // Stats returns a copy of the gate's state and counters.
 func (g *Gate) Stats(now time.Duration) Stats {
 	stats := g.stats
-	stats.Waiting, stats.Following = len(g.deadlines), len(g.followers)
+	stats.Waiting, stats.Leaving, stats.Following = g.Waiting(), g.leaving, len(g.followers)
 	stats.Servers = g.limit.Servers()
 	stats.Overloaded = g.overload.on
 	stats.Storm = g.storm

@@ -21,7 +21,7 @@ var gates = [2]struct {
 	{name: "all that is on by default"},
 	{name: "nothing against overload", env: []string{
 		"BILLPROXY_QUEUE_TARGET=0", "BILLPROXY_RETRY_BUDGET=0", "BILLPROXY_TENANT_FAIRNESS=off", "BILLPROXY_ADAPTIVE_LIMIT=off",
-		"BILLPROXY_LOGIN_DELAY=off", "BILLPROXY_MAX_WAITERS=0",
+		"BILLPROXY_LOGIN_DELAY=off", "BILLPROXY_MAX_WAITERS=0", "BILLPROXY_COALESCE_READS=off",
 	}},
 }
 

@@ -219,8 +219,8 @@ func (w *World) checkStats(stats proxy.Stats) {
 			}
 		}
 		busy := p.ServersLeased + p.ServersShared + p.ServersResetting + p.ServersCanceling
-		if p.ServersIdle > 0 && p.ClientsWaiting > 0 && busy < p.Gate.Servers {
-			w.fail("pool %s has %d idle servers and %d clients waiting", p.Database, p.ServersIdle, p.ClientsWaiting)
+		if p.ServersIdle > 0 && p.Gate.Waiting > 0 && busy < p.Gate.Servers {
+			w.fail("pool %s has %d idle servers and %d clients waiting", p.Database, p.ServersIdle, p.Gate.Waiting)
 		}
 	}
 	if n := w.scenario.MaxDBConnections; n > 0 && total > n {

@@ -48,10 +48,14 @@ func run(m *testing.M) int {
 	return code
 }
 
-// variants are what every script is played with, besides what it asks for itself.
+// variants are what every script is played with, besides what it asks for itself: all that
+// is on by default, and all off that has a switch.
 var variants = []map[string]string{
 	{"DEFAULT_POOL_SIZE": "2", "SHARED_READS": "on"},
-	{"DEFAULT_POOL_SIZE": "2", "SHARED_READS": "off"},
+	{
+		"DEFAULT_POOL_SIZE": "2", "SHARED_READS": "off", "COALESCE_READS": "off", "PARAMETERIZED_READS": "off", "QUEUE_TARGET": "0",
+		"RETRY_BUDGET": "0", "MAX_WAITERS": "0", "TENANT_FAIRNESS": "off", "ADAPTIVE_LIMIT": "off", "LOGIN_DELAY": "off",
+	},
 }
 
 // TestScripts plays all scripts.
