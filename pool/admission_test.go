@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,42 @@ func TestRefusalInAStall(t *testing.T) {
 	holder.send("Q|select 1")
 	f.feed(conn, "C|SELECT 1", "Z|I")
 	waiting[2].want("[lease]") // the one that came last
+}
+
+// Those who have waited for too long when an overload is found out are told so without
+// anybody's doing, a few per millisecond.
+func TestLateRefusals(t *testing.T) {
+	f := newFixture(t, poolSize(1), impatient)
+	f.pool.ClientCount = 10_000
+	holder, _ := f.client()
+	var all []*testClient
+	for f.pool.gate.Stats(0).Leaving == 0 {
+		if len(all) > 1000 {
+			t.Fatal("nobody has waited for too long")
+		}
+		for range 2 {
+			c := f.newClient()
+			all = append(all, c)
+			c.acquire(f.pool)
+		}
+		f.world.Advance(time.Millisecond)
+		holder.server.Release()
+		i := slices.IndexFunc(all, func(c *testClient) bool { return c.server != nil })
+		holder = all[i]
+		all = slices.Delete(all, i, i+1)
+	}
+	late := f.pool.Stats().Gate.Leaving
+	refused := func() uint64 { return f.pool.Stats().Gate.Shed[shed.QueueDelay] }
+	for range 250 {
+		before := refused()
+		f.world.Advance(time.Millisecond)
+		if count := refused() - before; count > 2 {
+			t.Fatalf("%d of %d are told so within a millisecond", count, late)
+		}
+	}
+	if stats := f.pool.Stats(); stats.Gate.Leaving > 0 || refused() < uint64(late) || stats.ClientsWaiting != stats.Gate.Waiting {
+		t.Errorf("%d were late, %+v", late, stats.Gate)
+	}
 }
 
 func TestRefusals(t *testing.T) {

@@ -43,7 +43,7 @@ func (r *effectsReader) found() *pool.Effects {
 	case !r.any:
 		return nil
 	case len(e.Names)+len(e.BoundNames)+len(e.Arguments)+len(e.Statements)+len(e.LocalResets)+len(e.Functions) > 0 || e.Defines || e.ResetsAll || e.Executes || e.MeaningKey != "":
-	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName && !(e.Begins && e.Draws):
+	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName && (!e.Begins || !e.Draws):
 		if e.Begins {
 			return beginEffects
 		}
