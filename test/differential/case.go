@@ -25,6 +25,7 @@ type generator struct {
 	constants bool // statements with names have constants that settings decide; else search_path may change
 	shadows   bool // temporary tables hide others; else prepared statements may be about those
 	describes bool // statements are described and not run; else transactions may say how they are isolated
+	foreign   bool // clients call each other's functions; else there may be transaction blocks
 
 	// The client at hand.
 	client int
@@ -63,6 +64,8 @@ var (
 	isolations = regexp.MustCompile(`(begin|transaction) (isolation|read|deferrable)`)
 	constants  = regexp.MustCompile(`'02/03/2026'|'{null}'`)
 	rereads    = regexp.MustCompile(`search_path|temp|discard (plans|all)`) // or may be followed by that
+	blocks     = regexp.MustCompile(`(?i)\b(begin|start transaction)\b`)
+	bodies     = regexp.MustCompile(`begin return .*; end`) // of functions
 	hides      = regexp.MustCompile(`temp(orary)?( table)? item\b|_temp\('item'\)`)
 	hidden     = regexp.MustCompile(`(from|into) item\b`)
 	keepsPlan  = regexp.MustCompile(`^prepare .* from item\b|lib\.scoped\(\)`) // of what is about such a table
@@ -70,7 +73,8 @@ var (
 
 // avoids reports whether the case has no such statement.
 func (g *generator) avoids(text string) bool {
-	return g.constants && rereads.MatchString(text) || g.describes && isolations.MatchString(text) ||
+	return g.foreign && blocks.MatchString(bodies.ReplaceAllString(text, "")) ||
+		g.constants && rereads.MatchString(text) || g.describes && isolations.MatchString(text) ||
 		g.shadows && keepsPlan.MatchString(text) || !g.shadows && hides.MatchString(text)
 }
 
@@ -96,7 +100,7 @@ func newCase(seed uint64, optional []feature) *script.Script {
 		servers = 1
 	}
 	g.superuser, g.leaves, g.started = g.one(5), !g.one(4), g.one(3)
-	g.constants, g.shadows, g.describes = g.one(3), g.one(2), g.one(2)
+	g.constants, g.shadows, g.describes, g.foreign = g.one(3), g.one(2), g.one(2), g.one(3)
 	g.features = always
 	for _, f := range optional {
 		if g.one(2) && (f.replayed || !oneServer) {

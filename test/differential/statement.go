@@ -158,9 +158,13 @@ func (g *generator) hiddenSetting() statement {
 func (g *generator) hidden(what string) string { return pick(g, []string{"hidden_", "plain_"}) + what }
 
 // definition defines a function of the client's own, which leaves the session alone or does
-// not, and calls it or that of another.
+// not, and calls it or, if the case has that, the one of another.
 func (g *generator) definition() statement {
-	own, other := "made.f_"+g.name(), "made.f_"+pick(g, []string{"a", "b"})
+	own := "made.f_" + g.name()
+	other := own
+	if g.foreign {
+		other = "made.f_" + pick(g, []string{"a", "b"})
+	}
 	switch g.random.IntN(8) {
 	case 0, 1:
 		return sql("create or replace function %s(value text) returns text language plpgsql as $$ begin return %s; end $$", own, pick(g, []string{
