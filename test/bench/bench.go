@@ -147,6 +147,11 @@ func (b *bench) findTargets(ctx context.Context) error {
 	return nil
 }
 
+// billproxy is the target of that name.
+func (b *bench) billproxy() *rig.Target {
+	return b.targets[slices.IndexFunc(b.targets, func(t *rig.Target) bool { return t.Name == rig.Billproxy })]
+}
+
 // newGuarded is the same program on a port of its own, and asks for a password unless
 // that is empty.
 func (b *bench) newGuarded(ctx context.Context, billproxy *rig.Target, password string, env ...string) (*rig.Target, error) {

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"slices"
-	"strconv"
 
 	"github.com/billproxy/billproxy/test/page"
-	"github.com/billproxy/billproxy/test/rig"
 )
 
 // workGate is the work that is done by billproxy alone, with and without what it has
@@ -35,8 +32,6 @@ const gateRounds = 3
 
 // runGate measures what the gate costs while there is no overload.
 func (b *bench) runGate(ctx context.Context) error {
-	at := slices.IndexFunc(b.targets, func(t *rig.Target) bool { return t.Name == rig.Billproxy })
-	reads := load{protocol: "prepared", clients: 64, sampling: readSampling, script: []string{"-b", "select-only", "-D", "scale=" + strconv.Itoa(readScale)}}
 	var c contest
 	defer func() {
 		for _, e := range c.entrants {
@@ -44,7 +39,7 @@ func (b *bench) runGate(ctx context.Context) error {
 		}
 	}()
 	for _, g := range gates {
-		t, err := b.newGuarded(ctx, b.targets[at], "", g.env...)
+		t, err := b.newGuarded(ctx, b.billproxy(), "", g.env...)
 		if err != nil {
 			return err
 		}
@@ -52,7 +47,7 @@ func (b *bench) runGate(ctx context.Context) error {
 		if err := t.Start(ctx, b.rig.Dir); err != nil {
 			return err
 		}
-		c.entrants = append(c.entrants, entrant{workGate, t, reads})
+		c.entrants = append(c.entrants, entrant{workGate, t, variantReads})
 	}
 	for round := range gateRounds {
 		if err := b.runContest(ctx, c, round); err != nil {

@@ -14,8 +14,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -57,9 +55,7 @@ func (b *bench) runSecured(ctx context.Context) error {
 	if err := b.encryptServer(ctx, certificate, key); err != nil {
 		return err
 	}
-	at := slices.IndexFunc(b.targets, func(t *rig.Target) bool { return t.Name == rig.Billproxy })
-	reads := load{protocol: "prepared", clients: 64, sampling: readSampling, script: []string{"-b", "select-only", "-D", "scale=" + strconv.Itoa(readScale)}}
-	connects := load{protocol: "simple", clients: 16, sampling: 1, script: reads.script, connect: true}
+	connects := load{protocol: "simple", clients: 16, sampling: 1, script: selectOnly, connect: true}
 	var all [2]contest
 	defer func() {
 		for _, e := range all[0].entrants {
@@ -67,14 +63,14 @@ func (b *bench) runSecured(ctx context.Context) error {
 		}
 	}()
 	for _, s := range securities {
-		t, err := b.newSecured(ctx, b.targets[at], s, certificate, key)
+		t, err := b.newSecured(ctx, b.billproxy(), s, certificate, key)
 		if err != nil {
 			return err
 		}
 		if err := t.Start(ctx, b.rig.Dir); err != nil {
 			return err
 		}
-		all[0].entrants = append(all[0].entrants, entrant{workSecuredReads, t, reads})
+		all[0].entrants = append(all[0].entrants, entrant{workSecuredReads, t, variantReads})
 		all[1].entrants = append(all[1].entrants, entrant{workSecuredConnect, t, connects})
 	}
 	for i, c := range all {

@@ -90,6 +90,12 @@ const readSampling = 0.1
 // failingLogins is how many logins per second fail beside normal work.
 const failingLogins = 1000
 
+// selectOnly chooses the script of reads.
+var selectOnly = []string{"-b", "select-only", "-D", "scale=" + strconv.Itoa(readScale)}
+
+// variantReads is the work by which ways to run billproxy are compared with each other.
+var variantReads = load{protocol: "prepared", clients: 64, sampling: readSampling, script: selectOnly}
+
 // contests lists the work of pgbench. The folder holds its scripts; guarded is the
 // billproxy that asks for passwords.
 func contests(targets []*rig.Target, guarded *rig.Target, dir string, quick bool) []contest {
@@ -97,7 +103,6 @@ func contests(targets []*rig.Target, guarded *rig.Target, dir string, quick bool
 	if quick {
 		clients = []int{4, 64}
 	}
-	selectOnly := []string{"-b", "select-only", "-D", "scale=" + strconv.Itoa(readScale)}
 	var all []contest
 	for _, protocol := range protocols {
 		for _, count := range clients {
