@@ -146,10 +146,11 @@ func (s *session) classOf(text []byte) statementClass {
 
 // encoding tells whether the bytes of the client's texts can be read one by one.
 func (s *session) encoding() encodingKind {
-	if s.encodingFor != s.settings {
-		s.encodingFor, s.encodingNow = s.settings, encodingOfSettings(s.settings)
+	p := s.proxy
+	if p.encodingFor != s.settings {
+		p.encodingFor, p.encodingNow = s.settings, encodingOfSettings(s.settings)
 	}
-	return s.encodingNow
+	return p.encodingNow
 }
 
 // encodingOfSettings tells the same of texts that are read by the settings.

@@ -24,7 +24,12 @@ type following struct {
 }
 
 // hasFollowed reports whether the session has followed another for the group at hand.
-func (s *session) hasFollowed() bool { return s.following.group == s.groupsAnswered+1 }
+func (s *session) hasFollowed() bool {
+	return s.following != nil && s.following.group == s.groupsAnswered+1
+}
+
+// isAnswered reports whether the answer to the group at hand has come from another's.
+func (s *session) isAnswered() bool { return s.following != nil && s.following.answered }
 
 // askForPlace returns the shared server for a group; nil if the session has to wait for
 // that, or for the answer to another.
@@ -35,7 +40,10 @@ func (s *session) askForPlace(group []byte, work groupWork) *pool.Server {
 	}
 	question := s.question(group, work)
 	if len(question) > 0 && s.pool.Follow(&s.waiter, s.settings, told, question) {
-		f := &s.following
+		if s.following == nil {
+			s.following = new(following)
+		}
+		f := s.following
 		f.group, f.groupBytes, f.statement, f.failed = s.groupsAnswered+1, len(group), nil, false
 		if group[0] != pgwire.Query {
 			f.statement, f.epoch = work.statement, work.statement.Epoch
@@ -120,7 +128,7 @@ func samples(text []byte) bool {
 // OnAnswer implements pool.Client. There is room for the reply: a client that does not read
 // asks for nothing.
 func (s *session) OnAnswer(reply []byte) (taken bool) {
-	f := &s.following
+	f := s.following
 	if f.statement != nil && f.statement.Epoch != f.epoch {
 		return false // what it returns has changed
 	}
@@ -139,7 +147,7 @@ func (s *session) OnAlone(failed bool) {
 // consumeAnswered consumes the group at the beginning of b, to which the answer has come,
 // and notes what it has changed.
 func (s *session) consumeAnswered(b []byte) int {
-	f := &s.following
+	f := s.following
 	f.answered = false
 	registry := s.pool.Registry()
 	var name []byte

@@ -42,11 +42,13 @@ type Proxy struct {
 	draining bool
 	drained  func()
 
-	query      query // the one read last
-	queryKinds queryKinds
-	lastText   string
-	scratch    []byte
-	stats      Stats
+	query       query // the one read last
+	queryKinds  queryKinds
+	lastText    string
+	encodingFor *pool.Settings // by which one was read last, nil if it was the database's
+	encodingNow encodingKind   // of those
+	scratch     []byte
+	stats       Stats
 }
 
 // New returns a proxy that runs on the loop. It logs to logger, which must not
@@ -59,6 +61,8 @@ func New(config Config, loop reactor.Loop, logger *slog.Logger) *Proxy {
 		pools:  pool.New(config.Pool, loop, logger),
 		byID:   map[uint32]*session{},
 		stats:  Stats{ClientsClosed: map[string]uint64{}},
+
+		encodingNow: encodingSafe,
 	}
 	for user, secret := range config.Secrets {
 		p.strangers.meet(user, secret)
@@ -89,7 +93,7 @@ func (p *Proxy) Accept(conn reactor.Conn) reactor.Handler {
 		p.refuseNewcomer(conn)
 		return nil
 	}
-	s := &session{proxy: p, conn: conn, index: len(p.sessions), startedAt: p.loop.Now(), encodingNow: encodingSafe}
+	s := &session{proxy: p, conn: conn, index: len(p.sessions), startedAt: p.loop.Now()}
 	s.waiter.Client = s
 	s.timer.Fire = s.timedOut
 	p.lastID++

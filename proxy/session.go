@@ -40,18 +40,15 @@ type session struct {
 	// Set by the startup packet.
 	state       sessionState
 	asked       encryptionAsked
+	version     pgwire.ProtocolVersion
 	channel     *channel        // nil if it is not encrypted
 	auth        *authentication // while it is under way
-	version     pgwire.ProtocolVersion
-	negotiation *negotiation // of that, if it has to wait
+	negotiation *negotiation    // of the version, if it has to wait
 	cancelKey   []byte
 	console     *console // in the place of the pool; nil but at the console
 	pool        *pool.Pool
 	login       *pool.Settings // as in the startup packet
 	settings    *pool.Settings // as they are now
-
-	encodingFor *pool.Settings // the settings for which encodingNow has been found
-	encodingNow encodingKind
 
 	// The server: held for a transaction; shared for a group that is under way; a
 	// place on a shared one that was waited for; waited for; or none.
@@ -69,15 +66,15 @@ type session struct {
 	streamBytes   int             // to come of a message that is sent on, or dropped, in parts
 	streamDropped bool            // whether it is dropped
 	streamQuery   bool            // whether it is a query
-	refusal       *pgwire.Error   // the answer to the group at hand
 	skipToSync    bool            // the group at hand has been answered with an error
-	again         []byte          // a group to be run again, before the client's further input
-	runs          int             // how often it has been run
 	alone         bool            // it is not to share a server
-	changes       *sessionChanges // nil: none
 	asks          bool            // every Bind of the lease at hand comes with a Describe of its portal
 	discarding    bool            // a query under way may drop the prepared statements
 	goodbye       bool            // the client has said Terminate behind input that has to wait
+	refusal       *pgwire.Error   // the answer to the group at hand
+	again         []byte          // a group to be run again, before the client's further input
+	runs          int             // how often it has been run
+	changes       *sessionChanges // nil: none
 	partOf        uint64          // the group of which a part is held back, as counted by groupsAnswered
 	partUntil     time.Duration   // how long
 
@@ -89,7 +86,7 @@ type session struct {
 	takenBytes    uint64 // of them, what the client had taken when it was looked at last
 
 	admission admission
-	following following
+	following *following // nil until it follows another for the first time
 
 	timer          reactor.Timer
 	activeAt       time.Duration // when the client last did its part
@@ -224,7 +221,7 @@ func (s *session) resume() {
 // consumeIdle acts on a message that comes while the session holds no server.
 func (s *session) consumeIdle(b []byte, messageType byte, size int) int {
 	switch {
-	case s.following.answered:
+	case s.isAnswered():
 		return s.consumeAnswered(b)
 	case s.waiter.Waiting(), s.shared != nil:
 		s.lookForTerminate(b)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/billproxy/billproxy/pool/pooltest"
 )
@@ -310,5 +311,13 @@ func TestQueueIsFair(t *testing.T) {
 	want := []string{"insert 0", "insert 1", "insert 2", "insert 3", "insert 4"}
 	if !slices.Equal(order[:5], want) {
 		t.Errorf("order %q, want each client once before any a second time", order)
+	}
+}
+
+// TestSessionSize keeps an idle client cheap: a session is the largest thing that it holds.
+func TestSessionSize(t *testing.T) {
+	const sizeClass = 576 // of Go's allocator; the next has 64 bytes more
+	if size := unsafe.Sizeof(session{}); size > sizeClass {
+		t.Errorf("a session has %d bytes, want at most %d", size, sizeClass)
 	}
 }
