@@ -159,62 +159,6 @@ func (s *session) lease(server *pool.Server, group []byte, work groupWork) {
 	s.armTimer()
 }
 
-// separateNumbers has the server forget the sequence numbers of other clients in front of a
-// group, empty if it is not at hand as a whole, behind which PostgreSQL may not have taken a
-// snapshot: SET TRANSACTION may follow on that, with what asks for numbers in the same query.
-// It reports false while that has to wait for what was sent before.
-// See https://www.postgresql.org/docs/current/sql-set-transaction.html
-func (s *session) separateNumbers(server *pool.Server, group []byte) bool {
-	if !server.OthersNumbers() {
-		return true
-	}
-	text := s.firstText(group)
-	switch first := s.server == nil; {
-	case first && s.transaction.open():
-		server.SeparateNumbers(isPlain(text))
-	case first:
-		server.SeparateNumbers(beginsTransaction(text))
-	case server.TxStatus() == pgwire.TxIdle && beginsTransaction(text):
-		if server.UnansweredGroups() > 0 {
-			return false
-		}
-		server.SeparateNumbers(true)
-	}
-	return true
-}
-
-// firstText returns the text of the first statement of a group, as far as that is at hand.
-func (s *session) firstText(group []byte) []byte {
-	messageType, size, _ := pgwire.PeekFrontend(group)
-	if size == 0 || size > len(group) {
-		return nil
-	}
-	body := group[pgwire.HeaderBytes:size]
-	switch messageType {
-	case pgwire.Parse:
-		_, body, _ = pgwire.CString(body)
-	case pgwire.Bind:
-		_, body, _ = pgwire.CString(body)
-		name, _, _ := pgwire.CString(body)
-		if statement := s.statements.get(name); statement != nil {
-			return []byte(statementText(statement))
-		}
-		return nil
-	case pgwire.Query:
-	default:
-		return nil
-	}
-	text, _, _ := pgwire.CString(body)
-	return text
-}
-
-// beginsTransaction reports whether a text begins with BEGIN or START TRANSACTION.
-func beginsTransaction(text []byte) bool {
-	l := lexer{text: text}
-	first := l.next()
-	return l.is(first, "begin") || l.is(first, "start")
-}
-
 // share sends a group on a shared server.
 func (s *session) share(server *pool.Server, group []byte, work groupWork) {
 	s.server, s.scannedBytes, s.asks = server, 0, true
