@@ -9,7 +9,7 @@
 // main.go reads the command line; bench.go owns the server, the targets and the order;
 // works.go lists the work, pgbench.go does most of it, idle.go, sleeper.go, guess.go,
 // schema.go, gate.go and secured.go the rest; results.go holds what was measured; goal.go,
-// report.go and plot.go write it down. How each pooler is started is in test/rig.
+// report.go, share.go and plot.go write it down. How each pooler is started is in test/rig.
 //
 // It reads /proc and therefore runs on Linux only.
 package main

@@ -18,7 +18,7 @@ func (b *bench) measure(ctx context.Context, e entrant, seconds int) (*measureme
 		m.Outcome, m.Note = page.Fails, err.Error()
 		return m, b.recover(ctx, e.target)
 	}
-	before, err := e.target.CPUTime()
+	before, err := b.cpuTimes(e.target)
 	if err != nil {
 		return nil, err
 	}
@@ -46,28 +46,38 @@ func (b *bench) measure(ctx context.Context, e entrant, seconds int) (*measureme
 		b.say("%-22s %-10s %s: %s", m.Work, m.Target, m.Outcome, m.Note)
 		return m, b.recover(ctx, e.target)
 	}
-	if err := m.fill(e.target, result, before); err != nil {
+	after, err := b.cpuTimes(e.target)
+	if err != nil {
 		return nil, err
 	}
+	if m.RSSBytes, err = e.target.ResidentBytes(); err != nil {
+		return nil, err
+	}
+	m.fill(result, before, after)
 	b.say("%-22s %-10s %8.0f tps  p50 %.3f ms  p99 %.3f ms  %.2f µs/transaction",
 		m.Work, m.Target, m.TPS, m.P50, m.P99, m.CPU)
 	return m, nil
 }
 
-func (m *measurement) fill(t *rig.Target, result *pgbenchResult, cpuBefore time.Duration) error {
-	cpu, err := t.CPUTime()
-	if err != nil {
-		return err
+// cpuTimes is the CPU time that two of the three processes at work have used so far.
+type cpuTimes struct{ pooler, server time.Duration }
+
+func (b *bench) cpuTimes(t *rig.Target) (c cpuTimes, err error) {
+	if c.pooler, err = t.CPUTime(); err != nil {
+		return c, err
 	}
-	if m.RSSBytes, err = t.ResidentBytes(); err != nil {
-		return err
-	}
+	c.server, err = b.rig.ServerCPUTime()
+	return c, err
+}
+
+func (m *measurement) fill(result *pgbenchResult, before, after cpuTimes) {
+	perTransaction := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(result.transactions) }
 	m.TPS = result.tps
-	m.CPU = float64((cpu - cpuBefore).Microseconds()) / float64(result.transactions)
+	m.CPU, m.ServerCPU = perTransaction(after.pooler-before.pooler), perTransaction(after.server-before.server)
+	m.ClientCPU = perTransaction(result.cpu)
 	if len(result.latencies) > 0 {
 		m.P50, m.P99 = page.Percentile(result.latencies, 0.50), page.Percentile(result.latencies, 0.99)
 	}
-	return nil
 }
 
 // recover gives a pooler that failed a fresh process and ends what it left on the

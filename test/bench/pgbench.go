@@ -32,8 +32,9 @@ type pgbenchResult struct {
 	note         string // why it failed
 	transactions int
 	tps          float64
-	latencies    []float64 // in milliseconds, sorted, a sample
-	complaints   string    // standard error
+	cpu          time.Duration // its own
+	latencies    []float64     // in milliseconds, sorted, a sample
+	complaints   string        // standard error
 }
 
 // pgbench runs one load for the given seconds. A run that ends badly is a result; an
@@ -75,6 +76,7 @@ func (b *bench) pgbench(ctx context.Context, t *rig.Target, l load, seconds int)
 	if err != nil {
 		return nil, err
 	}
+	result.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	result.latencies, err = readLatencies(logs)
 	return result, err
 }

@@ -17,6 +17,7 @@ func report(r *results, links string) string {
 	w.WriteString(links)
 	w.WriteString(selectTables(r))
 	w.WriteString(writeTables(r))
+	w.WriteString(shareTable(r))
 	w.WriteString(otherTable(r))
 	w.WriteString(slowTable(r))
 	w.WriteString(loginTable(r))

@@ -37,6 +37,10 @@ type measurement struct {
 	CPU        float64      `json:"cpu_us,omitempty"` // of the pooler's process, per transaction
 	RSSBytes   int64        `json:"rss_bytes,omitempty"`
 
+	// The CPU time of the others, per transaction.
+	ClientCPU float64 `json:"client_cpu_us,omitempty"` // pgbench
+	ServerCPU float64 `json:"server_cpu_us,omitempty"` // PostgreSQL
+
 	FailingLogins float64 `json:"failing_logins,omitempty"` // per second, beside it
 }
 
@@ -80,11 +84,13 @@ func (m *schemaMeasurement) errorText() string {
 // quantity picks what is looked at in a measurement.
 type quantity func(measurement) float64
 
-func tps(m measurement) float64      { return m.TPS }
-func p50(m measurement) float64      { return m.P50 }
-func p99(m measurement) float64      { return m.P99 }
-func cpu(m measurement) float64      { return m.CPU }
-func rssBytes(m measurement) float64 { return float64(m.RSSBytes) }
+func tps(m measurement) float64       { return m.TPS }
+func p50(m measurement) float64       { return m.P50 }
+func p99(m measurement) float64       { return m.P99 }
+func cpu(m measurement) float64       { return m.CPU }
+func clientCPU(m measurement) float64 { return m.ClientCPU }
+func serverCPU(m measurement) float64 { return m.ServerCPU }
+func rssBytes(m measurement) float64  { return float64(m.RSSBytes) }
 
 func failing(m measurement) float64 { return m.FailingLogins }
 

@@ -3,6 +3,7 @@ package rig
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,19 +18,66 @@ func cpuTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseCPUTime(string(content))
+	return parseCPUTime(string(content), 2)
 }
 
-// parseCPUTime reads fields 14 and 15 of proc_pid_stat(5). Field 2 is the program's
-// name in parentheses, which may hold anything.
-func parseCPUTime(stat string) (time.Duration, error) {
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+// familyCPUTime is cpuTime of a process and its children, those that have ended included.
+func familyCPUTime(pid int) (time.Duration, error) {
+	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	sum, err := parseCPUTime(string(own), 4)
+	if err != nil {
+		return 0, err
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended: the next look counts it among those of its parent
+		}
+		if parentOf(string(stat)) != pid {
+			continue
+		}
+		child, err := parseCPUTime(string(stat), 2)
+		if err != nil {
+			return 0, err
+		}
+		sum += child
+	}
+	return sum, nil
+}
+
+// statFields are the fields of proc_pid_stat(5) from the third on. The second is the
+// program's name in parentheses, which may hold anything.
+func statFields(stat string) []string {
+	return strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+}
+
+// parentOf is the process id of the parent, 0 if there is none.
+func parentOf(stat string) int {
+	const ppid = 4 - 3
+	if fields := statFields(stat); len(fields) > ppid {
+		parent, _ := strconv.Atoi(fields[ppid])
+		return parent
+	}
+	return 0
+}
+
+// parseCPUTime adds up so many fields of proc_pid_stat(5) from the 14th: user and system
+// time, and those of children that have ended.
+func parseCPUTime(stat string, count int) (time.Duration, error) {
+	fields := statFields(stat)
 	const utime = 14 - 3
-	if len(fields) <= utime+1 {
-		return 0, fmt.Errorf("process statistics %q: expected at least 15 fields", stat)
+	if len(fields) < utime+count {
+		return 0, fmt.Errorf("process statistics %q: expected at least %d fields", stat, 13+count)
 	}
 	ticks := uint64(0)
-	for _, field := range fields[utime : utime+2] {
+	for _, field := range fields[utime : utime+count] {
 		value, err := strconv.ParseUint(field, 10, 63)
 		if err != nil {
 			return 0, fmt.Errorf("CPU time in process statistics: %w", err)

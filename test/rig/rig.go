@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -99,6 +100,9 @@ func (r *Rig) Close(ctx context.Context) {
 		r.say("%v", err)
 	}
 }
+
+// ServerCPUTime is the CPU time that PostgreSQL has used, all its processes together.
+func (r *Rig) ServerCPUTime() (time.Duration, error) { return familyCPUTime(r.Cluster.PID()) }
 
 // ServerCredential is the user that PostgreSQL's processes run as, nil if that is ours.
 func (r *Rig) ServerCredential() (*syscall.Credential, error) {
