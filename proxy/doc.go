@@ -1,7 +1,7 @@
 // Package proxy is the client side of the wire: a session for each client
 // connection, from its startup packet (startup.go) over the messages it sends
-// (session.go, relay.go) and the prepared statements it names (statement.go) to its
-// end.
+// (session.go, relay.go) and the prepared statements it names (statement.go,
+// statement_names.go) to its end.
 //
 // A session consumes as much of its client's bytes as it can act on. It asks its
 // pool for a server when a sync group is complete, sends the group through the
