@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/billproxy/billproxy/cmd/billproxy/devpg"
+	"github.com/billproxy/billproxy/cmd/billproxy/devpg/devpgtest"
 )
 
 func listenSomewhere(t *testing.T) string {
@@ -248,23 +249,8 @@ func TestSecondSignalExitsAtOnce(t *testing.T) {
 	}
 }
 
-// reachableDir is a temporary folder that any user may enter, unlike that of
-// testing.TB: root's PostgreSQL runs as another user.
-func reachableDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "billproxy-dev-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func TestDev(t *testing.T) {
-	dir := reachableDir(t)
+	dir := devpgtest.ReachableDir(t)
 	var invoice string
 	for _, run := range []string{"first", "second"} {
 		t.Run(run, func(t *testing.T) {
@@ -315,7 +301,7 @@ func TestDev(t *testing.T) {
 }
 
 func TestDevReportsTheDeathOfPostgres(t *testing.T) {
-	dir := reachableDir(t)
+	dir := devpgtest.ReachableDir(t)
 	p := start(t, dir, freePorts(), "dev")
 	p.stdout.until(t, "/readyz")
 	lock, err := os.ReadFile(filepath.Join(dir, devFolder, "postgres", "postmaster.pid"))

@@ -44,13 +44,8 @@ var authRoles = map[string]string{
 // newAuthCluster runs a server with authRules and authRoles.
 func newAuthCluster(t *testing.T) *devpg.Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "billproxy-auth-") // the server may be another user than we are
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	rules := filepath.Join(dir, "pg_hba.conf")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(rules, []byte(authRules), 0o644)); err != nil {
+	rules := filepath.Join(devpgtest.ReachableDir(t), "pg_hba.conf")
+	if err := os.WriteFile(rules, []byte(authRules), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cluster := devpgtest.Start(t, map[string]string{"hba_file": rules})

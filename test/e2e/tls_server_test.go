@@ -42,7 +42,7 @@ type encryptedCluster struct {
 
 func newEncryptedCluster(t *testing.T) *encryptedCluster {
 	t.Helper()
-	rules := filepath.Join(openFolder(t), "pg_hba.conf")
+	rules := filepath.Join(devpgtest.ReachableDir(t), "pg_hba.conf")
 	if err := os.WriteFile(rules, []byte(encryptedRules), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -53,20 +53,6 @@ func newEncryptedCluster(t *testing.T) *encryptedCluster {
 	}
 	c.present(t, c.authority)
 	return c
-}
-
-// openFolder is one that the user of the server can reach.
-func openFolder(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "billproxy-tls-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func (c *encryptedCluster) exec(t *testing.T, statements ...string) {

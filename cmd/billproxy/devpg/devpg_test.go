@@ -43,21 +43,6 @@ func config(dir string) devpg.Config {
 	}
 }
 
-// reachableDir is a temporary folder that any user may enter, unlike that of
-// testing.TB.
-func reachableDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "devpg-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func start(t *testing.T, config devpg.Config) *devpg.Cluster {
 	t.Helper()
 	cluster, err := devpg.Start(t.Context(), config)
@@ -120,7 +105,7 @@ func TestClusterListensOnBothAddresses(t *testing.T) {
 }
 
 func TestSecondStartKeepsTheData(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), "new", "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "new", "data")
 	cluster := start(t, config(dir))
 	query(t, cluster, superuserURL(cluster), "CREATE TABLE t AS SELECT 42 AS answer")
 	cluster.Stop(t.Context())
@@ -166,7 +151,7 @@ func TestDoneReportsAServerKilledByOthers(t *testing.T) {
 }
 
 func TestLiveServerIsLeftAlone(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "data")
 	cluster := start(t, config(dir))
 	_, err := devpg.Start(t.Context(), config(dir))
 	wantError(t, err, "already runs on "+dir, strconv.Itoa(cluster.PID()))
@@ -188,7 +173,7 @@ func TestStaleLockFileIsRemoved(t *testing.T) {
 	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
 	pids := map[string]int{"dead process": dead.Process.Pid, "another program": other.Process.Pid, "ourselves": os.Getpid()}
 
-	dir := filepath.Join(reachableDir(t), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "data")
 	start(t, config(dir)).Stop(t.Context())
 	for name, pid := range pids {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +187,7 @@ func TestStaleLockFileIsRemoved(t *testing.T) {
 }
 
 func TestServerEndsWithItsStarter(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "data")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +226,7 @@ func TestServerEndsWithItsStarter(t *testing.T) {
 }
 
 func TestDataOfAnotherVersion(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "data")
 	start(t, config(dir)).Stop(t.Context())
 	if err := os.WriteFile(filepath.Join(dir, "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -251,7 +236,7 @@ func TestDataOfAnotherVersion(t *testing.T) {
 }
 
 func TestForeignFolderIsLeftAlone(t *testing.T) {
-	dir := reachableDir(t)
+	dir := devpgtest.ReachableDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "notes"), []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +245,7 @@ func TestForeignFolderIsLeftAlone(t *testing.T) {
 }
 
 func TestDanglingLink(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "data")
 	if err := os.Symlink("/nonexistent/data", dir); err != nil {
 		t.Fatal(err)
 	}
@@ -269,14 +254,14 @@ func TestDanglingLink(t *testing.T) {
 }
 
 func TestMissingPrograms(t *testing.T) {
-	c := config(filepath.Join(reachableDir(t), "data"))
+	c := config(filepath.Join(devpgtest.ReachableDir(t), "data"))
 	c.BinDir = t.TempDir()
 	_, err := devpg.Start(t.Context(), c)
 	wantError(t, err, "no PostgreSQL server programs in "+c.BinDir)
 }
 
 func TestBrokenDataNamesTheCause(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), "data")
 	start(t, config(dir)).Stop(t.Context())
 	if err := os.Remove(filepath.Join(dir, "global", "pg_control")); err != nil {
 		t.Fatal(err)
@@ -286,14 +271,14 @@ func TestBrokenDataNamesTheCause(t *testing.T) {
 }
 
 func TestBadSettingNamesTheCause(t *testing.T) {
-	c := config(filepath.Join(reachableDir(t), "data"))
+	c := config(filepath.Join(devpgtest.ReachableDir(t), "data"))
 	c.Settings = map[string]string{"max_connections": "many"}
 	_, err := devpg.Start(t.Context(), c)
 	wantError(t, err, "max_connections", "many")
 }
 
 func TestInitdbFailureLeavesNothing(t *testing.T) {
-	parent := reachableDir(t)
+	parent := devpgtest.ReachableDir(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := config(filepath.Join(parent, "data"))
 	c.Progress = func(message string) {
@@ -311,7 +296,7 @@ func TestInitdbFailureLeavesNothing(t *testing.T) {
 }
 
 func TestLongPathGetsAShortSocket(t *testing.T) {
-	dir := filepath.Join(reachableDir(t), strings.Repeat("long", 30), "data")
+	dir := filepath.Join(devpgtest.ReachableDir(t), strings.Repeat("long", 30), "data")
 	cluster := start(t, config(dir))
 	socketDir := cluster.SocketDir()
 	if strings.HasPrefix(socketDir, dir) {
@@ -332,7 +317,7 @@ func TestLongPathGetsAShortSocket(t *testing.T) {
 // Under a folder that only root may enter, the data goes elsewhere; to another
 // user every folder of their own is reachable.
 func TestPrivateParent(t *testing.T) {
-	parent, fallback := t.TempDir(), filepath.Join(reachableDir(t), "fallback")
+	parent, fallback := t.TempDir(), filepath.Join(devpgtest.ReachableDir(t), "fallback")
 	if err := os.Chmod(parent, 0o700); err != nil {
 		t.Fatal(err)
 	}

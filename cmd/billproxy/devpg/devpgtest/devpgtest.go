@@ -31,6 +31,21 @@ func Start(tb testing.TB, settings map[string]string) *devpg.Cluster {
 	return cluster
 }
 
+// ReachableDir is a temporary folder that any user may enter, unlike that of testing.TB:
+// root's PostgreSQL runs as another user.
+func ReachableDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "billproxy-test-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	return dir
+}
+
 // Run is the body of a TestMain, whose result goes to os.Exit: it runs the tests
 // of m with a cluster, which it stores in *shared.
 func Run(m *testing.M, settings map[string]string, shared **devpg.Cluster) int {
