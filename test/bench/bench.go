@@ -55,9 +55,9 @@ type bench struct {
 
 // newBench starts everything. It takes a minute, most of it to fill the tables.
 func newBench(ctx context.Context, o *options, stderr io.Writer) (*bench, error) {
-	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.quick, Seconds: o.seconds, Repeat: o.repeat}}
+	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.Quick, Seconds: o.seconds, Repeat: o.repeat}}
 	var err error
-	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.pgBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
+	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.PGBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (b *bench) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	b.results.Machine, err = rig.ReadMachine(ctx, b.rig.Admin, b.options.date)
+	b.results.Machine, err = rig.ReadMachine(ctx, b.rig.Admin, b.options.Date)
 	return err
 }
 
@@ -112,8 +112,8 @@ func (b *bench) findTargets(ctx context.Context) error {
 		name, path string
 		make       func(context.Context, string, rig.Limits) (*rig.Target, error)
 	}{
-		{rig.PgBouncer, b.options.pgbouncer, b.rig.NewPgBouncer},
-		{rig.Odyssey, b.options.odyssey, b.rig.NewOdyssey},
+		{rig.PgBouncer, b.options.PgBouncer, b.rig.NewPgBouncer},
+		{rig.Odyssey, b.options.Odyssey, b.rig.NewOdyssey},
 	}
 	for _, peer := range peers {
 		t, err := peer.make(ctx, peer.path, limits)
@@ -127,7 +127,7 @@ func (b *bench) findTargets(ctx context.Context) error {
 		}
 		b.targets = append(b.targets, t)
 	}
-	t, err := b.rig.NewBillproxy(ctx, b.options.billproxy, limits)
+	t, err := b.rig.NewBillproxy(ctx, b.options.Billproxy, limits)
 	if err != nil {
 		return err
 	}
@@ -182,10 +182,10 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"
 func (b *bench) run(ctx context.Context) error {
 	did := false
 	var names []string
-	for i, c := range contests(b.targets, b.guarded, b.rig.Dir, b.options.quick) {
+	for i, c := range contests(b.targets, b.guarded, b.rig.Dir, b.options.Quick) {
 		name := c.entrants[0].work
 		names = append(names, name)
-		if !b.options.only.MatchString(name) {
+		if !b.options.Only.MatchString(name) {
 			continue
 		}
 		did = true
@@ -198,7 +198,7 @@ func (b *bench) run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{{workIdle, b.runIdle}, {workSchema, b.runSchema}, {workGate, b.runGate}, {workSecured, b.runSecured}} {
 		names = append(names, part.name)
-		if !b.options.only.MatchString(part.name) {
+		if !b.options.Only.MatchString(part.name) {
 			continue
 		}
 		did = true
@@ -207,7 +207,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if !did {
-		return fmt.Errorf("-only %q: expected to match one of %s", b.options.only, strings.Join(names, " "))
+		return fmt.Errorf("-only %q: expected to match one of %s", b.options.Only, strings.Join(names, " "))
 	}
 	return nil
 }
@@ -223,7 +223,7 @@ func (b *bench) runContest(ctx context.Context, c contest, number int) error {
 	for i := range order {
 		order[i] = i
 	}
-	if !b.options.quick {
+	if !b.options.Quick {
 		for i, e := range c.entrants {
 			r, err := b.measure(ctx, e, 1)
 			if err != nil {

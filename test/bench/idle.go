@@ -31,7 +31,7 @@ const (
 // runIdle measures the memory that clients who do nothing cost each pooler.
 func (b *bench) runIdle(ctx context.Context) error {
 	count := idleClients
-	if b.options.quick {
+	if b.options.Quick {
 		count = 1000
 	}
 	var limit syscall.Rlimit

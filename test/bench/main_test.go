@@ -16,16 +16,18 @@ import (
 func TestParseOptions(t *testing.T) {
 	t.Parallel()
 	o, err := parseOptions([]string{"-quick", "-repeat", "9", "-only", "^idle$"}, io.Discard)
-	if err != nil || o.repeat != 1 || o.seconds != 1 || !o.only.MatchString("idle") || o.only.MatchString("idler") {
+	if err != nil || o.repeat != 1 || o.seconds != 1 || !o.Only.MatchString("idle") || o.Only.MatchString("idler") {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-repeat", "0"}, {"-seconds", "-1"}, {"-only", "("}, {"-render"}, {"word"}} {
+	for _, args := range [][]string{{"-repeat", "0"}, {"-seconds", "-1"}, {"-render"}, {"word"}} {
 		if _, err := parseOptions(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
-	if _, err := parseOptions([]string{"-unknown"}, io.Discard); !errors.Is(err, flag.ErrHelp) {
-		t.Errorf("an unknown flag: %v", err)
+	for _, args := range [][]string{{"-unknown"}, {"-only", "("}} {
+		if _, err := parseOptions(args, io.Discard); !errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%q: %v", args, err)
+		}
 	}
 }
 

@@ -56,9 +56,9 @@ type bench struct {
 }
 
 func newBench(ctx context.Context, o *options, stderr io.Writer) (*bench, error) {
-	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.quick, Seed: o.seed}}
+	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.Quick, Seed: o.seed}}
 	var err error
-	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.pgBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
+	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.PGBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	if b.ledger, err = newLedger(ctx, b.rig.Admin, poolSize); err != nil {
 		return err
 	}
-	if b.results.Machine, err = rig.ReadMachine(ctx, b.rig.Admin, b.options.date); err != nil {
+	if b.results.Machine, err = rig.ReadMachine(ctx, b.rig.Admin, b.options.Date); err != nil {
 		return err
 	}
 	return b.findContenders(ctx)
@@ -96,10 +96,10 @@ func (b *bench) findContenders(ctx context.Context) error {
 	}{
 		{rig.Direct, "", limits, direct, contender{clients: poolSize}},
 		{rig.DirectMany, "", limits, direct, contender{clients: manyClients, gated: true}},
-		{rig.PgBouncer, b.options.pgbouncer, limits, b.rig.NewPgBouncer, contender{}},
-		{rig.PgBouncerHurried, b.options.pgbouncer, hurried, b.rig.NewPgBouncer, contender{}},
-		{rig.Odyssey, b.options.odyssey, limits, b.rig.NewOdyssey, contender{}},
-		{rig.Billproxy, b.options.billproxy, limits, b.rig.NewBillproxy, contender{}},
+		{rig.PgBouncer, b.options.PgBouncer, limits, b.rig.NewPgBouncer, contender{}},
+		{rig.PgBouncerHurried, b.options.PgBouncer, hurried, b.rig.NewPgBouncer, contender{}},
+		{rig.Odyssey, b.options.Odyssey, limits, b.rig.NewOdyssey, contender{}},
+		{rig.Billproxy, b.options.Billproxy, limits, b.rig.NewBillproxy, contender{}},
 	} {
 		if !b.options.targets.MatchString(kind.name) {
 			continue
@@ -138,7 +138,7 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.stderr, format+"
 // run does every scenario that the options ask for to every contender in turn.
 func (b *bench) run(ctx context.Context) error {
 	length := capacityTime
-	if b.options.quick {
+	if b.options.Quick {
 		length = quickCapacityTime
 	}
 	var err error
@@ -148,9 +148,9 @@ func (b *bench) run(ctx context.Context) error {
 	b.say("capacity: %.0f operations per second", b.results.Capacity)
 	did := false
 	var names []string
-	for _, s := range scenarios(b.results.Capacity, b.options.quick) {
+	for _, s := range scenarios(b.results.Capacity, b.options.Quick) {
 		names = append(names, s.name)
-		if !b.options.only.MatchString(s.name) {
+		if !b.options.Only.MatchString(s.name) {
 			continue
 		}
 		did = true
@@ -163,7 +163,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if !did {
-		return fmt.Errorf("-only %q: expected to match one of %s", b.options.only, strings.Join(names, " "))
+		return fmt.Errorf("-only %q: expected to match one of %s", b.options.Only, strings.Join(names, " "))
 	}
 	return nil
 }
