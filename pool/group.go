@@ -104,6 +104,16 @@ func (q *groupQueue) last() *group {
 	return q.at(q.count - 1)
 }
 
+// allOwn reports whether all of them are the pool's.
+func (q *groupQueue) allOwn() bool {
+	for i := range q.count {
+		if !q.at(i).own {
+			return false
+		}
+	}
+	return true
+}
+
 // takeLast takes out the group pushed last.
 func (q *groupQueue) takeLast() group {
 	g := *q.last()

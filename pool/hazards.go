@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/billproxy/billproxy/pool/pgwire"
 )
 
 // A statement that calls a function of the database may do whatever that does, or what
@@ -177,10 +179,13 @@ var (
 	unknownHazard = hazard{state: StateAny | StateSequences, local: true}
 )
 
-// scanDue reports whether PostgreSQL should be asked what functions can do, which matters
-// to a transaction that may have called some.
+// needsScan reports whether it matters to the transaction what functions can do: it may have
+// called some.
+func (s *Server) needsScan() bool { return s.suspected&(StateFunctions|StateSettings) != 0 }
+
+// scanDue reports whether PostgreSQL should be asked that.
 func (s *Server) scanDue() bool {
-	return s.suspected&(StateFunctions|StateSettings) != 0 && s.pool.now() >= s.pool.database.hazards.due
+	return s.needsScan() && s.pool.now() >= s.pool.database.hazards.due
 }
 
 // awaitsScan reports whether the question about the session has to wait for what another
@@ -188,7 +193,7 @@ func (s *Server) scanDue() bool {
 // applications functions set, nobody knows what to ask for.
 func (s *Server) awaitsScan() bool {
 	d := s.pool.database
-	if s.suspected&StateFunctions == 0 || d.scanning == nil || d.hazards.known {
+	if !s.needsScan() || d.scanning == nil || d.hazards.known {
 		return false
 	}
 	if !slices.Contains(d.awaiting, s) {
@@ -197,14 +202,15 @@ func (s *Server) awaitsScan() bool {
 	return true
 }
 
-// scanEnds lets those go on who wait for the answer, if there is one or not.
+// scanEnds lets those go on who wait for the answer, if there is one or not: without, the
+// next of them asks.
 func (s *Server) scanEnds() {
 	d := s.pool.database
 	if d.scanning != s {
 		return
 	}
 	awaiting := d.awaiting
-	d.scanning, d.awaiting = nil, nil
+	d.scanning, d.awaiting, d.hazards.due = nil, nil, s.pool.now()
 	for _, other := range awaiting {
 		s.pool.loop.Post(func() {
 			if other.client != nil && other.Suspect() { // else it has got another client
@@ -221,6 +227,16 @@ func (s *Server) beginScan(q *inspection) {
 	d.hazards.due = s.pool.now() + maxScanPeriod
 	q.scan = true
 	q.hazards = hazards{known: true, definitions: d.definitions, askedAt: s.pool.now()}
+}
+
+// scanRefused acts on an error in its place. Behind a cancel request, which was meant for
+// something else, the next is as good as the first.
+func (s *Server) scanRefused(refusal *pgwire.Error) {
+	h := &s.pool.database.hazards
+	h.known = false
+	if refusal == nil || refusal.SQLState != pgwire.QueryCanceled {
+		h.due = s.pool.now() + maxScanPeriod
+	}
 }
 
 // scanDone acts on the answer. If functions can do more than was in question, that is.

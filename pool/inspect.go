@@ -22,12 +22,14 @@ type inspection struct {
 
 	// The question: kinds of state, and settings by name. listing: PostgreSQL lists
 	// all settings that the session has changed. contexts: it lists those that not
-	// everybody may set. scan: it tells what functions can do.
+	// everybody may set. scan: it tells what functions can do. blind: there may be settings
+	// of applications that nobody knows to ask for.
 	state    StateSet
 	names    []string
 	listing  bool
 	contexts bool
 	scan     bool
+	blind    bool
 
 	// The answer.
 	results   int // complete ones
@@ -120,6 +122,7 @@ func (s *Server) inspect() bool {
 	}
 	q := &s.inspection
 	scan := s.scanDue()
+	blind := !scan && s.needsScan() && !s.pool.database.hazards.known
 	s.resolveFunctions()
 	if s.numbers.discarded {
 		s.numbers = numbers{}
@@ -128,6 +131,7 @@ func (s *Server) inspect() bool {
 	*q = inspection{
 		state: s.suspected & inspectable, names: append(q.names[:0], s.suspectedNames...),
 		listing: s.suspected&StateSettings != 0, settings: q.settings[:0], listed: q.listed[:0],
+		blind: blind,
 	}
 	s.suspected, s.suspectedNames, s.unverified, s.changedBehind = 0, s.suspectedNames[:0], false, false
 	if q.listing = q.listing || s.privileged(q.names); q.listing {
@@ -309,7 +313,7 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	failed := refusal != nil || q.malformed || q.results == 0
 	switch {
 	case q.scan && failed: // without the scan it may not
-		s.pool.database.hazards.known = false
+		s.scanRefused(refusal)
 		s.suspected |= StateAny
 		return
 	case q.scan:
@@ -338,7 +342,7 @@ func (s *Server) inspectionDone(refusal *pgwire.Error) {
 	settings := s.settingsFound(q)
 	settings.accept(s.parameters, s.pool.parameters)
 	s.settings = settings
-	if s.movable(settings) {
+	if s.movable(settings) && !q.blind {
 		s.pins &^= StateSettings
 	} else {
 		s.pins |= StateSettings

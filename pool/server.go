@@ -213,7 +213,7 @@ func (s *Server) giveBackTicket() {
 // Orphan gives the server back for a client that is gone, whatever is under way.
 // cancel asks PostgreSQL to stop what it runs for the client; without it the work
 // is completed and its replies dropped, as PostgreSQL does for a client that says
-// Terminate behind its last query.
+// Terminate behind its last query. What the pool asks for itself is not stopped.
 func (s *Server) Orphan(cancel bool) {
 	s.endLease()
 	for i := range s.groups.count {
@@ -243,7 +243,7 @@ func (s *Server) Orphan(cancel bool) {
 		return
 	}
 	s.pool.loop.SetTimer(&s.timer, s.pool.now()+resetTimeout)
-	if cancel {
+	if cancel && !s.groups.allOwn() {
 		s.cancelRepeats = 1
 		s.Cancel()
 	}

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,18 +101,24 @@ func TestHazardsAreUnknown(t *testing.T) {
 // applications functions set, a server on which a function was called is for nobody else.
 func TestFirstScanIsAwaited(t *testing.T) {
 	tests := []struct {
-		name string
-		end  func(f *fixture, scanned *pooltest.Session) // of the scan
+		name   string
+		end    func(f *fixture, scanning *client, scanned *pooltest.Session) // of the scan
+		leased int                                                           // servers behind it
 	}{
-		{"answered", func(f *fixture, scanned *pooltest.Session) {
-			f.pg.HoldHazards = false
+		{"answered", func(f *fixture, _ *client, scanned *pooltest.Session) {
 			scanned.Resume()
-		}},
-		{"refused", func(f *fixture, scanned *pooltest.Session) {
-			f.pg.HoldHazards, f.pg.NoHazards = false, true
+		}, 0},
+		{"its client gone", func(f *fixture, scanning *client, scanned *pooltest.Session) {
+			scanning.close(io.EOF)
 			scanned.Resume()
-		}},
-		{"lost", func(f *fixture, scanned *pooltest.Session) { scanned.Terminate() }},
+		}, 0},
+		{"lost", func(f *fixture, _ *client, scanned *pooltest.Session) {
+			scanned.Terminate()
+		}, 0},
+		{"refused", func(f *fixture, _ *client, scanned *pooltest.Session) {
+			f.pg.NoHazards = true
+			scanned.Resume()
+		}, 2},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -121,15 +130,52 @@ func TestFirstScanIsAwaited(t *testing.T) {
 			if got := f.stats().ServersLeased; got != 2 {
 				t.Fatalf("%d servers are leased while nobody knows what functions set, want 2", got)
 			}
-			test.end(f, f.pg.Open()[0])
+			f.pg.HoldHazards = false
+			test.end(f, first, f.pg.Open()[0])
 			f.world.Settle()
-			if got := f.stats().ServersLeased; got != 0 {
-				t.Errorf("%d servers are leased behind the scan, want none", got)
+			if got := f.stats().ServersLeased; got != test.leased {
+				t.Errorf("%d servers are leased behind the scan, want %d", got, test.leased)
 			}
 			if got := f.pg.Open()[len(f.pg.Open())-1].Inspected; got == 0 {
 				t.Error("nobody has asked what the second call has set")
 			}
+			if len(f.pg.CancelPIDs) > 0 {
+				t.Error("the scan was canceled, which others wait for")
+			}
 		})
+	}
+}
+
+// TestUnknownSettingsStay: what functions may have set, of which PostgreSQL does not tell,
+// is left to no other client, and goes with the one who called them.
+func TestUnknownSettingsStay(t *testing.T) {
+	f := newFixture(t)
+	f.pg.NoHazards = true
+	c := f.login()
+	c.calls("select f(1)")
+	if got := f.stats().ServersLeased; got != 1 {
+		t.Fatalf("%d servers are leased, want the one on which there may be settings", got)
+	}
+	server := f.server()
+	c.close(io.EOF)
+	f.world.Settle()
+	if !slices.ContainsFunc(server.Executed, func(text string) bool { return strings.Contains(text, "RESET ALL") }) {
+		t.Errorf("settings were left behind: %q", server.Executed)
+	}
+}
+
+// TestKnownAgain: a client keeps its server for settings of which nobody knew until it is
+// known what there is.
+func TestKnownAgain(t *testing.T) {
+	f := newFixture(t)
+	f.pg.NoHazards = true
+	c := f.login()
+	c.calls("select f(1)")
+	f.pg.NoHazards = false
+	f.world.Advance(2 * time.Minute)
+	c.calls("select f(1)")
+	if got := f.stats().ServersLeased; got != 0 {
+		t.Errorf("%d servers are leased, although PostgreSQL has told what functions set", got)
 	}
 }
 
