@@ -232,10 +232,15 @@ func (s *Server) beginScan(q *inspection) {
 // scanRefused acts on an error in its place. Behind a cancel request, which was meant for
 // something else, the next is as good as the first.
 func (s *Server) scanRefused(refusal *pgwire.Error) {
-	h := &s.pool.database.hazards
+	h, p := &s.pool.database.hazards, s.pool
 	h.known = false
-	if refusal == nil || refusal.SQLState != pgwire.QueryCanceled {
-		h.due = s.pool.now() + maxScanPeriod
+	if refusal != nil && refusal.SQLState == pgwire.QueryCanceled {
+		return
+	}
+	h.due = p.now() + maxScanPeriod
+	if refusal != nil {
+		p.pools.logger.Warn("PostgreSQL does not tell what functions do: clients that call them keep their servers", "database", p.Database, "user", p.User,
+			"sqlstate", string(refusal.SQLState), "error", refusal.Message)
 	}
 }
 
