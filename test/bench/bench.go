@@ -17,13 +17,12 @@ import (
 	"github.com/billproxy/billproxy/test/rig"
 )
 
-// The scale of pgbench's tables: each unit is 100,000 accounts, of 15 MB with their index,
-// and one branch, which TPC-B updates. Writers need as many branches as clients; readers
-// look at the accounts of the first units, which the default shared_buffers hold: how
-// PostgreSQL replaces buffers is not what is measured.
+// The scale of pgbench's tables: each unit is 100,000 accounts and one branch, which
+// TPC-B updates. Writers need as many branches as clients; readers look at the accounts
+// of the first units, about as much as the default shared_buffers hold.
 const (
 	scale     = 64
-	readScale = 5
+	readScale = 10
 )
 
 // hotScriptFile reads few rows, again and again.
