@@ -207,6 +207,9 @@ func (s *Server) receive(messageType byte, body []byte) verdict {
 		if len(body) != 1 {
 			return s.fail("malformed ReadyForQuery from server")
 		}
+		if s.copyIn {
+			return s.fail("unexpected ReadyForQuery from server, which awaits data")
+		}
 		if head.purpose == purposeProbe && !s.probeAnswered {
 			return verdictDrop // of a Sync that PostgreSQL has not ignored
 		}
