@@ -325,7 +325,11 @@ func (p *preparedSet) takeStale(s *Statement) bool {
 	return i >= 0
 }
 
-func (p *preparedSet) remove(s *Statement) { p.lru.Remove(s.ID) }
+// remove notes that the server does not have s, nor an s that is stale.
+func (p *preparedSet) remove(s *Statement) {
+	p.lru.Remove(s.ID)
+	p.takeStale(s)
+}
 
 func (p *preparedSet) clear() {
 	p.lru.Purge()

@@ -164,6 +164,20 @@ func TestPreparedSetEvictsWhatTheLeaseDoesNotUse(t *testing.T) {
 	}
 }
 
+func TestPreparedSetRemovesWhatIsStale(t *testing.T) {
+	p, s := newPreparedSet(1), &Statement{ID: 1}
+	p.add(s, 1, "")
+	p.markStale(s)
+	p.markStale(s)
+	if !p.has(s) || len(p.stale) != 1 {
+		t.Errorf("has %v, %d are stale, want it once", p.has(s), len(p.stale))
+	}
+	p.remove(s) // its Parse was skipped
+	if p.has(s) {
+		t.Error("has what was removed")
+	}
+}
+
 func TestPreparedSetWithoutRoom(t *testing.T) {
 	p := newPreparedSet(0)
 	if e := p.evictable(1, false); e != nil {

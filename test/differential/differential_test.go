@@ -49,9 +49,10 @@ const (
 	// something meanwhile: never so long, on a machine that others keep busy too.
 	waitTimeout = "10s"
 
-	// shrinkTime bounds the search for a small case, in which patience is short.
-	shrinkTime     = 60 * time.Second
-	shrinkPatience = 2 * time.Second
+	// shrinkTime bounds the search for a small case, in which patience is shorter, but not
+	// so short that a client which waits for a server looks like one that got no reply.
+	shrinkTime     = 2 * time.Minute
+	shrinkPatience = 12 * time.Second
 	maxAttempts    = 5
 )
 

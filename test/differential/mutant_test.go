@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/billproxy/billproxy/test/launch"
 	"github.com/billproxy/billproxy/test/script"
@@ -13,8 +14,13 @@ import (
 // mutantSource is where the leaks are planted.
 const mutantSource = "../../pool/mutant_on.go"
 
-// mutantSeeds is within how many seeds a planted leak has to be found.
-const mutantSeeds = 60
+const (
+	// mutantSeeds is within how many seeds a planted leak has to be found.
+	mutantSeeds = 60
+
+	// mutantPatience is how long a reply is waited for, beside locks that stay.
+	mutantPatience = 2 * time.Second
+)
 
 // leakFeatures is what leads to each leak: nothing else is played.
 var leakFeatures = map[string]string{
@@ -51,7 +57,7 @@ func TestPlantedLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newPlayer(t, "twin", binary)
-	p.twins.SetPatience(shrinkPatience) // a lock that stays would be waited for
+	p.twins.SetPatience(mutantPatience) // a lock that stays would be waited for
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			for seed := uint64(1); seed <= mutantSeeds; seed++ {
