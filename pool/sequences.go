@@ -119,6 +119,7 @@ func (p *Pool) releaseNumbers() {
 		s := p.servers[i]
 		switch until := s.numbers.keptUntil; {
 		case s.state != stateLeased || s.pins != StateSequences || !s.Quiet() || s.txStatus != pgwire.TxIdle || s.unsentBytes > 0 || s.copyIn:
+		case s.Suspect(): // what else it is kept for is not known yet
 		case until <= p.now():
 			s.pins = 0
 			s.Release()

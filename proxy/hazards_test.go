@@ -146,6 +146,30 @@ func TestFirstScanIsAwaited(t *testing.T) {
 	}
 }
 
+// TestFirstScanIsAwaitedBesideNumbers: somebody else waits for a server meanwhile, and this
+// one was kept for sequence numbers before.
+func TestFirstScanIsAwaitedBesideNumbers(t *testing.T) {
+	f := newFixture(t)
+	f.pg.Hazards, f.pg.HoldHazards = []string{"listens channels"}, true
+	scanning, c, other := f.login(), f.login(), f.login()
+	scanning.send("Q|select f(1)")
+	c.send("Q|select nextval('s')")
+	listening := f.pg.Open()[1]
+	listening.State["listen"] = 1
+	c.send("Q|select listens(1)")
+	other.send("Q|insert")
+	f.world.Settle()
+	if got := listening.Executed; slices.Contains(got, "insert") {
+		t.Errorf("a server was lent before it was known what is on it: %q", got)
+	}
+	f.pg.HoldHazards = false
+	f.pg.Open()[0].Resume()
+	f.world.Settle()
+	if got := f.stats().ServersLeased; got != 1 {
+		t.Errorf("%d servers are leased, want the one whose client listens", got)
+	}
+}
+
 // TestUnknownSettingsStay: what functions may have set, of which PostgreSQL does not tell,
 // is left to no other client, and goes with the one who called them.
 func TestUnknownSettingsStay(t *testing.T) {
