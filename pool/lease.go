@@ -384,7 +384,9 @@ func (s *Server) sendParse(statement *Statement, r reply) {
 	if otherReading {
 		s.endReading()
 	}
-	if statement.described(s.pool, s.meaning()) != nil { // somebody was told: it must not change unnoticed
+	// If somebody was told what it returns that must not change unnoticed. A transaction that
+	// has failed, in which nothing is prepared, may have to be told that it is nothing.
+	if statement.Unclear || statement.described(s.pool, s.meaning()) != nil {
 		s.sendOwnDescribe(reply{statement: statement})
 	}
 }

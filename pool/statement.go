@@ -46,6 +46,9 @@ type Statement struct {
 	// known how PostgreSQL describes it.
 	Parameterless, Silent bool
 
+	// Unclear: its text does not tell how PostgreSQL describes it, nor that it returns rows.
+	Unclear bool
+
 	// Effects is what running it may do to the session, if Class says that it has
 	// been found out.
 	Effects *Effects

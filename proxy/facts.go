@@ -61,7 +61,8 @@ func (s *session) facts(statement *pool.Statement) uint8 {
 		statement.Momentary = isMomentary(text)
 		statement.Plain = isPlain(text)
 		statement.Parameterless = !hasParameters(statement.Body, standard)
-		statement.Silent = statement.Parameterless && returnsNothing(text, standard)
+		nothing := returnsNothing(text, standard)
+		statement.Silent, statement.Unclear = nothing && statement.Parameterless, nothing && !statement.Parameterless || isCall(text)
 		statement.Effects = effectsOf(text, encoding, standard)
 		readStatement(statement)
 	}
@@ -74,6 +75,13 @@ func isMomentary(text []byte) bool {
 	l := lexer{text: text}
 	first := l.next()
 	return l.is(first, "fetch") || l.is(first, "execute")
+}
+
+// isCall reports whether the text calls a procedure, which returns a row if it has
+// parameters for output.
+func isCall(text []byte) bool {
+	l := lexer{text: text}
+	return l.is(l.next(), "call")
 }
 
 // description is the answer to a Describe of the statement, nil if it is not known.
