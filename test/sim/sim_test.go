@@ -17,7 +17,7 @@ var (
 	oneSeed   = flag.Uint64("sim.seed", 0, "replay this seed alone and print its trace")
 	seedCount = flag.Uint64("sim.seeds", 10_000, "how many seeds TestSeeds runs")
 	firstSeed = flag.Uint64("sim.start", 1, "the first seed")
-	timeLimit = flag.Duration("sim.limit", 0, "after which time TestSeeds begins no more seeds; 0 is no limit")
+	timeLimit = flag.Duration("sim.limit", 4*time.Minute, "after which time TestSeeds begins no more seeds; 0 is no limit")
 	without   = flag.String("sim.without", "", "classes of faults to leave out, separated by commas")
 )
 
