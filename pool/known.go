@@ -152,3 +152,15 @@ func (s *Statement) described(p *Pool, meaning string) []byte {
 	}
 	return nil
 }
+
+// describedOnce returns the same, or what a server of the pool has answered under other
+// settings: PostgreSQL does not look anew what the text means in a failed transaction.
+func (s *Statement) describedOnce(p *Pool, meaning string) []byte {
+	description := s.described(p, meaning)
+	for i := 0; description == nil && i < len(s.known); i++ {
+		if s.known[i].pool == p {
+			description = s.known[i].description
+		}
+	}
+	return description
+}

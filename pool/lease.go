@@ -301,7 +301,7 @@ func (s *Server) DescribeFailed(statement *Statement, told uint32) bool {
 		s.sendDescribe(statement, reply{kind: ReplyDescribe, statement: statement, told: told, epoch: s.prepared.epoch(statement)})
 		return true
 	}
-	description := statement.described(s.pool, s.clientSettings().meaning())
+	description := statement.describedOnce(s.pool, s.clientSettings().meaning())
 	if !ReturnsNothing(description) {
 		return false
 	}
