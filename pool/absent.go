@@ -20,8 +20,11 @@ func (absent) OnParameterStatus(_, _ []byte) (pass bool) { return true }
 // OnReset implements Client.
 func (absent) OnReset(pgwire.TxStatus) {}
 
+// OnDeallocateAll implements Client.
+func (absent) OnDeallocateAll() {}
+
 // OnDiscard implements Client.
-func (absent) OnDiscard(bool) {}
+func (absent) OnDiscard([]Setting) {}
 
 // OnGroupError implements Client.
 func (absent) OnGroupError(uint32, bool) {}

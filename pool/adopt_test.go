@@ -135,7 +135,7 @@ func TestDiscardAllForgetsSettings(t *testing.T) {
 	c.server.Adopt(settings)
 	c.send("Q|discard all")
 	f.feed(conn, "C|SELECT 1", "S|TimeZone|UTC", "Z|I", "C|DISCARD ALL", "S|TimeZone|Etc/UTC", "Z|I")
-	c.want("[settings]", "[discard true]", "C|DISCARD ALL", "Z|I", "[end I]", "[released]")
+	c.want("[settings]", "[deallocate all]", "C|DISCARD ALL", "[discard []]", "Z|I", "[end I]", "[released]")
 	c.acquire(f.pool)
 	if !c.server.Adopt(settings) {
 		t.Error("the server is taken to have settings that it has discarded")

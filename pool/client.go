@@ -28,10 +28,13 @@ type Client interface {
 	// to end well.
 	OnReset(status pgwire.TxStatus)
 
-	// OnDiscard reports that the client's statement deallocated every prepared
-	// statement of its session or, with everything set, undid all that the session
-	// had changed.
-	OnDiscard(everything bool)
+	// OnDeallocateAll reports that the client's statement deallocated every prepared
+	// statement of its session.
+	OnDeallocateAll()
+
+	// OnDiscard reports at the end of a group that all that the session had changed was
+	// undone in it. since is what has been set since then, of what PostgreSQL reports.
+	OnDiscard(since []Setting)
 
 	// OnGroupError reports that an error ended a sync group early: of the
 	// messages in it, those with a tag of at least lowestTag had no effect, none

@@ -183,7 +183,9 @@ func (c *testClient) OnParameterStatus(name, value []byte) (pass bool) {
 
 func (c *testClient) OnReset(pgwire.TxStatus) { c.event("reset") }
 
-func (c *testClient) OnDiscard(everything bool) { c.event("discard %v", everything) }
+func (c *testClient) OnDeallocateAll() { c.event("deallocate all") }
+
+func (c *testClient) OnDiscard(since []Setting) { c.event("discard %v", since) }
 
 func (c *testClient) OnRunAgain(request []byte, reason AgainReason) {
 	c.again = append([]byte(nil), request...)

@@ -53,9 +53,10 @@ func (s *Server) OnData(data []byte) (consumed int) {
 			}
 			end = len(data)
 		}
-		if messageType == pgwire.ReadyForQuery && s.resets {
+		if messageType == pgwire.ReadyForQuery && (s.discarded || s.resets) {
 			s.pass(data[run:position])
 			run = position
+			s.announceDiscard()
 			s.announceResets(data[position+pgwire.HeaderBytes : end])
 		}
 		if head := s.replies.head(); messageType == pgwire.ErrorResponse || head != nil && head.mode == synthesize && answersInTurn(messageType) {
@@ -361,13 +362,13 @@ func (s *Server) commandComplete(tag []byte) {
 	case len(tag) < len("DISCARD ALL") || tag[0] != 'D':
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL\x00")):
 		s.settings, s.discarded = nil, true
-		s.statementsDropped(true)
+		s.statementsDropped()
 	case bytes.HasPrefix(tag, []byte("DEALLOCATE ALL\x00")):
-		s.statementsDropped(false)
+		s.statementsDropped()
 	}
 }
 
-func (s *Server) statementsDropped(everything bool) {
+func (s *Server) statementsDropped() {
 	s.prepared.clear()
 	for i := range s.replies.count { // what was sent behind
 		switch r := s.replies.at(i); {
@@ -379,15 +380,32 @@ func (s *Server) statementsDropped(everything bool) {
 		}
 	}
 	if client := s.recipient(); client != nil {
-		client.OnDiscard(everything)
+		client.OnDeallocateAll()
 	}
+}
+
+// announceDiscard lets the client's session say, at the end of a group and in front of
+// its ReadyForQuery, what the settings are behind a DISCARD ALL. PostgreSQL does not report
+// what has been set again to what it was.
+func (s *Server) announceDiscard() {
+	client := s.recipient()
+	if !s.discarded || client == nil {
+		return
+	}
+	var since []Setting
+	for _, usual := range s.pool.parameters {
+		if value := s.parameters.value(usual.Name); Settable(usual.Name) && value != usual.Value {
+			since = append(since, Setting{usual.Name, value})
+		}
+	}
+	client.OnDiscard(since)
 }
 
 // announceResets lets the client's session say, at the end of a group and in front of
 // its ReadyForQuery, what settings that were reset are to the client.
 func (s *Server) announceResets(status []byte) {
 	g := s.answered()
-	if g == nil || g.own || g.client == nil || s.groups.count > 1 {
+	if !s.resets || g == nil || g.own || g.client == nil || s.groups.count > 1 {
 		return
 	}
 	s.resets = false

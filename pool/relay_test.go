@@ -197,13 +197,13 @@ var exchanges = []exchange{
 		name:  "deallocate all",
 		send:  []string{"Q|deallocate all"},
 		reply: []string{"C|DEALLOCATE ALL", "Z|I"},
-		want:  []string{"[discard false]", "C|DEALLOCATE ALL", "Z|I", "[end I]", "[released]"},
+		want:  []string{"[deallocate all]", "C|DEALLOCATE ALL", "Z|I", "[end I]", "[released]"},
 	},
 	{
 		name:  "discard all",
 		send:  []string{"Q|discard all"},
 		reply: []string{"C|DISCARD ALL", "Z|I"},
-		want:  []string{"[discard true]", "C|DISCARD ALL", "Z|I", "[end I]", "[released]"},
+		want:  []string{"[deallocate all]", "C|DISCARD ALL", "[discard []]", "Z|I", "[end I]", "[released]"},
 	},
 	{
 		name:  "no other discard",

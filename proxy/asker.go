@@ -260,8 +260,11 @@ func (k *asker) OnReset(pgwire.TxStatus) {}
 // OnInspected implements pool.Client.
 func (k *asker) OnInspected(*pool.Settings, bool) {}
 
+// OnDeallocateAll implements pool.Client.
+func (k *asker) OnDeallocateAll() {}
+
 // OnDiscard implements pool.Client.
-func (k *asker) OnDiscard(bool) {}
+func (k *asker) OnDiscard([]pool.Setting) {}
 
 // OnGroupError implements pool.Client.
 func (k *asker) OnGroupError(uint32, bool) {}

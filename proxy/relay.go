@@ -212,15 +212,23 @@ func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 	return false
 }
 
-// OnDiscard implements pool.Client.
-func (s *session) OnDiscard(everything bool) {
+// OnDeallocateAll implements pool.Client.
+func (s *session) OnDeallocateAll() {
 	s.statements.drop(s.pool.Registry())
 	if s.server != nil {
 		s.server.PinLongStatement(false)
 	}
-	if everything && s.settings != s.login {
-		s.conn.Write(s.pool.AppendSettableChanges(nil, s.settings, s.login))
-		s.settings = s.login
+}
+
+// OnDiscard implements pool.Client.
+func (s *session) OnDiscard(since []pool.Setting) {
+	before := s.settings
+	s.settings = s.pool.Settings(s.login, since...)
+	if s.server != nil && len(since) > 0 {
+		s.server.SettingsChanged(s.settings)
+	}
+	if s.settings != before {
+		s.conn.Write(s.pool.AppendSettableChanges(nil, before, s.settings))
 	}
 }
 
