@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
 )
@@ -394,11 +395,22 @@ func (s *Server) announceDiscard() {
 	}
 	var since []Setting
 	for _, usual := range s.pool.parameters {
-		if value := s.parameters.value(usual.Name); Settable(usual.Name) && value != usual.Value {
-			since = append(since, Setting{usual.Name, value})
+		if Settable(usual.Name) && s.WasSet(usual.Name) {
+			since = append(since, Setting{usual.Name, s.parameters.value(usual.Name)})
 		}
 	}
 	client.OnDiscard(since)
+}
+
+// WasSet reports whether PostgreSQL has told of another value of the setting than the one
+// that RESET gives it.
+func (s *Server) WasSet(name string) bool {
+	for _, usual := range s.pool.parameters {
+		if strings.EqualFold(usual.Name, name) {
+			return s.parameters.value(usual.Name) != usual.Value
+		}
+	}
+	return false
 }
 
 // announceResets lets the client's session say, at the end of a group and in front of

@@ -52,18 +52,25 @@ func (r *effectsReader) setTo(begin int, local bool, names ...string) {
 	}
 	for _, name := range names {
 		r.changes(name, string(r.text[begin:r.start]))
-		if local {
-			if defaults {
-				r.any = true
-				r.effects.LocalResets = append(r.effects.LocalResets, name)
-			}
-			continue
-		}
-		r.names(name)
-		if defaults {
+		switch {
+		case local && defaults:
+			r.any = true
+			r.effects.LocalResets = append(r.effects.LocalResets, name)
+		case local:
+			r.effects.LocalResets = without(r.effects.LocalResets, name)
+		case defaults:
+			r.names(name)
 			r.resets(name)
+		default:
+			r.names(name)
+			r.effects.Resets = without(r.effects.Resets, name)
 		}
 	}
+}
+
+// without returns the names but for one, which has been set since.
+func without(names []string, name string) []string {
+	return slices.DeleteFunc(names, func(other string) bool { return other == name })
 }
 
 // resets notes that a setting may get the value back that it had at login.

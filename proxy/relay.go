@@ -199,7 +199,7 @@ func (s *session) OnParameterStatus(name, value []byte) (pass bool) {
 	}
 	now := pool.Setting{Name: string(name), Value: string(value)}
 	before := s.settings
-	if s.server.Failing() || !s.changes.resetting(now.Name, s.groupsAnswered) {
+	if s.server.Failing() || !s.changes.resetting(now.Name, s.groupsAnswered) || s.server.WasSet(now.Name) {
 		s.settings = s.pool.Settings(before, now)
 		s.server.SettingsChanged(s.settings)
 		return len(s.pool.AppendChanges(nil, before, s.settings)) > 0 // else it has been told

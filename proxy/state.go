@@ -88,6 +88,16 @@ func (c *sessionChanges) resets(name string) bool {
 	return c.resetsAll || slices.Contains(c.resetNames, strings.ToLower(name))
 }
 
+// sets notes that settings that were reset have been set since.
+func (c *sessionChanges) sets(e *pool.Effects) {
+	if c == nil || len(c.resetNames) == 0 {
+		return
+	}
+	c.resetNames = slices.DeleteFunc(c.resetNames, func(name string) bool {
+		return slices.Contains(e.Names, name) && !slices.Contains(e.Resets, name)
+	})
+}
+
 // resetsLocally reports the same of the transaction at hand.
 func (c *sessionChanges) resetsLocally(name string) bool {
 	return slices.Contains(c.localNames, strings.ToLower(name))
@@ -114,6 +124,7 @@ func (s *session) affect(e *pool.Effects) {
 		return
 	}
 	s.server.Affect(e)
+	s.changes.sets(e)
 	if s.login != nil && (e.ResetsAll || len(e.Resets)+len(e.LocalResets) > 0) {
 		c := s.change()
 		c.resetsAll = c.resetsAll || e.ResetsAll
@@ -281,7 +292,7 @@ func (s *session) resetSettings(given *pool.Settings) (reset []pool.Setting) {
 		if ok && value == "" && strings.Contains(e.Name, ".") { // what RESET makes of one that is the application's
 			ok = false
 		}
-		if !ok && s.changes.resets(e.Name) {
+		if !ok && s.changes.resets(e.Name) && (given != nil || !s.server.WasSet(e.Name)) {
 			reset = append(reset, e)
 		}
 	}
@@ -292,7 +303,7 @@ func (s *session) resetSettings(given *pool.Settings) (reset []pool.Setting) {
 // login.
 func (s *session) localSettings() (reset []pool.Setting) {
 	for _, e := range s.login.All() {
-		if s.changes.resetsLocally(e.Name) {
+		if s.changes.resetsLocally(e.Name) && !s.server.WasSet(e.Name) {
 			reset = append(reset, e)
 		}
 	}
