@@ -47,6 +47,9 @@ type Backend struct {
 	saved      []backendSetting // as of the beginning of the transaction, if one is open
 	held       held
 	savedHeld  held // likewise
+
+	toldFunctions bool // what functions can do, perhaps with the answer on its way
+
 	// Before the simple query at hand.
 	heldBefore     held
 	settingsBefore []backendSetting

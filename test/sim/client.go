@@ -56,6 +56,7 @@ type Client struct {
 	mayEndTwice bool // it lost a COPY whose first Sync PostgreSQL ignores, if it has come
 	changed     bool // a group since it last had no answers to come may have changed the session
 	unverified  bool // and whether it has is perhaps not known yet
+	blind       bool // it called what may change the session before the proxy knew what functions do
 }
 
 type clientPhase uint8

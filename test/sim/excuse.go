@@ -135,7 +135,7 @@ func (c *Client) fatalExcuse(code string) string {
 		if !w.faultSince(faultServer, min(since, c.activeAt-lossEcho)) {
 			return "no server was lost"
 		}
-		if !inTransaction && s.Mode != pool.ModeSession && !c.unverified && !c.holds {
+		if !inTransaction && s.Mode != pool.ModeSession && !c.unverified && !c.holds && !c.blind {
 			return "outside a transaction the connection has to stay"
 		}
 		w.coverage.LostInTransaction++

@@ -41,10 +41,7 @@ func (s *statement) resolve(parameters []string) run {
 	}
 	r := run{
 		variant: number(s.variant), rows: number(s.rows), width: number(s.width),
-		delay: number(s.delay), notices: number(s.notices), fails: number(s.fail), writes: number(s.writes) != 0,
-	}
-	if s.writes.parameter > 0 {
-		r.writes = r.rows == 4 // now and then
+		delay: number(s.delay), notices: number(s.notices), fails: number(s.fail), writes: number(s.writes) == 1,
 	}
 	r.writes = r.writes && (r.rows > 0 || r.fails == 1) // the first row does
 	r.tag, _ = parseTag(text(s.tag))

@@ -18,14 +18,27 @@ var upstream = reactor.Address{Network: "tcp", Address: "postgres:5432"}
 type Postgres struct {
 	world    *World
 	nextPID  uint32
-	backends []*Backend // alive
-	versions [16]int    // of what selects with each variant select from
-	number   int        // of connections so far
+	backends []*Backend      // alive
+	versions [16]int         // of what selects with each variant select from
+	number   int             // of connections so far
+	told     map[string]bool // databases of which the proxy has been told what functions do
 
 	// What is wrong with it at present.
 	refuses  bool // connections are refused
 	starting bool // logins are answered with 57P03
 	silent   bool // dials are not answered
+}
+
+// functionsKnown reports whether the proxy has been told what the functions of a
+// database do. Until then it cannot know what a call has left in the session.
+func (pg *Postgres) functionsKnown(database string) bool {
+	for _, b := range pg.backends {
+		p := b.conn.peer
+		if b.toldFunctions && p.unsent.len()+p.conn.arrived.len()+p.conn.in.len() == 0 {
+			pg.told[b.database] = true
+		}
+	}
+	return pg.told[database]
 }
 
 // errRefused is what a dial gets when nobody listens.

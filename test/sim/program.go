@@ -229,7 +229,7 @@ func (c *Client) hotRead() {
 func (c *Client) parseRead(g *group, name string) {
 	w := c.world
 	text := "select * from sim where tag = $1 and rows = $2 and variant = " + strconv.Itoa(w.random.IntN(2))
-	if w.chance(6) { // the function that it calls writes when there are many rows
+	if w.chance(6) { // the function that it calls writes when there is one row
 		text += " and writes = $2"
 	}
 	c.parse(g, name, text)

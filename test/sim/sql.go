@@ -70,7 +70,7 @@ type statement struct {
 	delay   value // milliseconds before the first
 	notices value // how many notices come before the first
 	fail    value // the row, or CopyData, at which an error comes; 0 is none
-	writes  value // not 0: a select that calls a function which writes
+	writes  value // 1: a select that calls a function which writes
 
 	parameterCount int
 	settings       []setting // of SET and set_config
@@ -103,7 +103,9 @@ func (s *statement) endsTransaction() bool { return s.kind == kindCommit || s.ki
 func parseSQL(text string) (statements []*statement, ok bool) {
 	text, _, scans := strings.Cut(text, scanSettings)
 	if scans {
-		defer func() { statements = append(statements, &statement{kind: kindInspect, inspection: &inspection{}}) }()
+		defer func() {
+			statements = append(statements, &statement{kind: kindInspect, inspection: &inspection{functions: true}})
+		}()
 	}
 	for text != "" {
 		end := endOfStatement(text)

@@ -129,9 +129,10 @@ const notSimulated = "array_nulls backslash_quote bytea_output intervalstyle lc_
 
 // inspection is a statement with which a pooler asks about the session.
 type inspection struct {
-	names   []string // settings
-	kinds   []heldKind
-	listing bool // of all settings that are not as at the beginning
+	names     []string // settings
+	kinds     []heldKind
+	listing   bool // of all settings that are not as at the beginning
+	functions bool // what they can do
 }
 
 // scanSettings stands in front of the question what functions can do: here there are
@@ -170,6 +171,7 @@ func parseInspection(text string) *inspection {
 
 // answer answers such a question.
 func (b *Backend) answer(q *inspection) (tag string) {
+	b.toldFunctions = b.toldFunctions || q.functions
 	var row []string
 	for _, name := range q.names {
 		value, ok := b.setting(name)

@@ -65,7 +65,7 @@ func newWorld(s *Scenario, words bool) *World {
 		trace:    trace{hash: fnvOffset, words: words},
 		executed: map[Tag]executedStatement{}, readAt: map[hotRead]time.Duration{},
 	}
-	w.postgres = &Postgres{world: w, nextPID: 1000}
+	w.postgres = &Postgres{world: w, nextPID: 1000, told: map[string]bool{}}
 	w.proxy = proxy.New(s.proxyConfig(), w, slog.New(slog.DiscardHandler))
 	for i := range s.Clients {
 		w.addClient(i + 1)
