@@ -56,7 +56,7 @@ type bench struct {
 
 // newBench starts everything. It takes a minute, most of it to fill the tables.
 func newBench(ctx context.Context, o *options, stderr io.Writer) (*bench, error) {
-	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.Quick, Seconds: o.seconds, Repeat: o.repeat}}
+	b := &bench{options: o, stderr: stderr, results: &results{Setup: page.Setup{Quick: o.Quick}, Seconds: o.seconds, Repeat: o.repeat}}
 	var err error
 	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.PGBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
 	if err != nil {

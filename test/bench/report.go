@@ -31,13 +31,10 @@ func report(r *results, links string) string {
 
 func (r *results) introduction() string {
 	means := fmt.Sprintf("Every figure is the median of %d runs of %d s.", r.Repeat, r.Seconds)
-	if r.Quick {
-		means += " **This was a quick run: it shows that everything runs and measures nothing.**"
-	}
 	if share, work, target := r.widestSpread(); share > 0 {
 		means += fmt.Sprintf(" Repetitions differ by up to %.0f%% (%s, %s).", share*100, work, target)
 	}
-	return page.Introduction(r.Machine, means, r.Targets, r.Missing)
+	return r.Introduction(means)
 }
 
 func goalTable(r *results) string {
@@ -90,13 +87,7 @@ func (c *comparison) add(title string, get func(target string) page.Figure, form
 
 // names lists the targets, those that are no poolers or only read left out if asked.
 func (r *results) names(keep func(string) bool) []string {
-	var names []string
-	for _, t := range r.Targets {
-		if keep(t.Name) {
-			names = append(names, t.Name)
-		}
-	}
-	return names
+	return slices.DeleteFunc(r.Names(), func(name string) bool { return !keep(name) })
 }
 
 func everybody(string) bool           { return true }
@@ -242,7 +233,7 @@ func schemaTable(r *results) string {
 					continue
 				}
 				something = true
-				cells = append(cells, m.errorText())
+				cells = append(cells, page.Tally(m.Errors))
 			}
 			if something {
 				t.Add(cells...)

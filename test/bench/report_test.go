@@ -17,7 +17,7 @@ import (
 func sample(factor float64, names ...string) *results {
 	r := &results{
 		Seconds: 5, Repeat: 3,
-		Machine: rig.Machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"},
+		Setup: page.Setup{Machine: rig.Machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"}},
 	}
 	for _, g := range gates {
 		r.Runs = append(r.Runs, measurement{Work: workGate, Target: g.name, Repetition: 1, TPS: 10_000, P50: 1, P99: 3, CPU: 20})
@@ -231,7 +231,7 @@ func TestWriteFolder(t *testing.T) {
 
 func TestReportOfPart(t *testing.T) {
 	t.Parallel()
-	r := &results{Targets: []page.Program{{Name: rig.Direct, Version: "PostgreSQL 17"}, {Name: rig.Billproxy, Version: "billproxy 1"}}, Runs: []measurement{
+	r := &results{Setup: page.Setup{Targets: []page.Program{{Name: rig.Direct, Version: "PostgreSQL 17"}, {Name: rig.Billproxy, Version: "billproxy 1"}}}, Runs: []measurement{
 		{Work: workConnect, Target: rig.Direct, TPS: 1234.5, P99: 2}, {Work: workConnect, Target: rig.Billproxy, Outcome: page.Fails, Note: "it ended"},
 	}}
 	text := report(r, "")

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"fmt"
-	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/billproxy/billproxy/test/page"
 	"github.com/billproxy/billproxy/test/rig"
@@ -13,12 +10,9 @@ import (
 
 // results is everything a run found out: the report is a function of it.
 type results struct {
-	Machine rig.Machine         `json:"machine"`
-	Quick   bool                `json:"quick,omitempty"`
+	page.Setup
 	Seconds int                 `json:"seconds"`
 	Repeat  int                 `json:"repeat"`
-	Targets []page.Program      `json:"targets"`
-	Missing []string            `json:"missing,omitempty"`
 	Runs    []measurement       `json:"runs"`
 	Idle    []idleMeasurement   `json:"idle"`
 	Schema  []schemaMeasurement `json:"schema"`
@@ -67,18 +61,6 @@ type schemaMeasurement struct {
 	KnowsShape   bool           `json:"knows_shape"`
 	Transactions int            `json:"transactions"`
 	Errors       map[string]int `json:"errors,omitempty"` // by SQLSTATE
-}
-
-// errorText lists the errors, "none" if there are none.
-func (m *schemaMeasurement) errorText() string {
-	var parts []string
-	for _, state := range slices.Sorted(maps.Keys(m.Errors)) {
-		parts = append(parts, fmt.Sprintf("%d × %s", m.Errors[state], state))
-	}
-	if parts == nil {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
 }
 
 // quantity picks what is looked at in a measurement.

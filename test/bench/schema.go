@@ -140,7 +140,7 @@ func (b *bench) measureSchema(ctx context.Context, t *rig.Target, change schemaC
 func (b *bench) addSchema(t *rig.Target, change schemaChange, m schemaMeasurement) {
 	m.Target, m.Change = t.Name, change.name
 	b.results.Schema = append(b.results.Schema, m)
-	b.say("%-22s %-10s %s, %s: %d transactions, errors: %s", workSchema, t.Name, m.Change, m.Client, m.Transactions, m.errorText())
+	b.say("%-22s %-10s %s, %s: %d transactions, errors: %s", workSchema, t.Name, m.Change, m.Client, m.Transactions, page.Tally(m.Errors))
 }
 
 // changeSchema makes the changes, an interval before each.

@@ -2,6 +2,8 @@ package page
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,3 +35,15 @@ func Decimal(value float64) string { return fmt.Sprintf("%.1f", value) }
 
 // Megabytes writes bytes in MB, without the unit.
 func Megabytes(value float64) string { return fmt.Sprintf("%.1f", value/1e6) }
+
+// Tally lists what was counted and how often it came, "none" if nothing did.
+func Tally(counts map[string]int) string {
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%s × %s", Count(float64(counts[what])), what))
+	}
+	if parts == nil {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}

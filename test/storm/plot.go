@@ -26,7 +26,7 @@ func (r *results) drawCurve() []page.Plot {
 	for _, factor := range loads {
 		c.Ticks = append(c.Ticks, strconv.FormatFloat(factor, 'g', -1, 64))
 	}
-	for _, name := range r.names() {
+	for _, name := range r.Names() {
 		s := page.Series{Name: name}
 		for _, factor := range loads {
 			s.Values = append(s.Values, r.of(scenarioLoad(factor), name, inWindow(groupAll, phaseLoad, good)).Value)

@@ -26,10 +26,7 @@ func report(r *results, links string) string {
 func (r *results) introduction() string {
 	means := fmt.Sprintf("PostgreSQL ended %s operations of %d ms per second on %d connections: that is the capacity. Every figure is of one run.",
 		page.Count(r.Capacity), serviceTime.Milliseconds(), poolSize)
-	if r.Quick {
-		means += " **This was a quick run: it shows that everything runs and measures nothing.**"
-	}
-	return page.Introduction(r.Machine, means, r.Targets, r.Missing)
+	return r.Introduction(means)
 }
 
 // comparison makes tables with a column for each target.
@@ -39,14 +36,14 @@ type comparison struct {
 }
 
 func newComparison(r *results, title string) *comparison {
-	return &comparison{r, page.Table{Columns: append([]string{title}, r.names()...), Left: 1}}
+	return &comparison{r, page.Table{Columns: append([]string{title}, r.Names()...), Left: 1}}
 }
 
 // add makes a row of what get returns for each target, unless nothing was measured.
 func (c *comparison) add(title string, get func(target string) page.Figure, format func(float64) string) {
 	cells := []string{title}
 	something := false
-	for _, name := range c.r.names() {
+	for _, name := range c.r.Names() {
 		f := get(name)
 		something = something || !f.IsAbsent()
 		cells = append(cells, f.Text(format))
@@ -171,7 +168,7 @@ func failureTable(r *results) string {
 	t := page.Table{Columns: []string{"scenario", "target", "failed attempts"}, Left: 3}
 	for i := range r.Runs {
 		if m := &r.Runs[i]; len(m.Failures) > 0 {
-			t.Add(m.Scenario, m.Target, m.failureText())
+			t.Add(m.Scenario, m.Target, page.Tally(m.Failures))
 		}
 	}
 	return page.Section("Why attempts failed", "By SQLSTATE, or what the client saw. Timeouts are the client's own.", &t)

@@ -16,7 +16,7 @@ import (
 // sample is the results of a run in which every target keeps a share of its goodput
 // whatever happens to it.
 func sample(kept float64, names ...string) *results {
-	r := &results{Capacity: 1000, Seed: 1, Machine: rig.Machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"}}
+	r := &results{Capacity: 1000, Seed: 1, Setup: page.Setup{Machine: rig.Machine{Date: "2026-01-02", Cores: 2, Processor: "A processor", MemoryBytes: 8 << 30, Kernel: "Linux 6.1"}}}
 	for _, name := range names {
 		r.Targets = append(r.Targets, page.Program{Name: name, Version: name + " 1.0"})
 		for _, s := range scenarios(r.Capacity, false) {

@@ -2,24 +2,18 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/billproxy/billproxy/test/page"
-	"github.com/billproxy/billproxy/test/rig"
 )
 
 // results is everything a run found out: the report is a function of it.
 type results struct {
-	Machine  rig.Machine    `json:"machine"`
-	Quick    bool           `json:"quick,omitempty"`
-	Seed     uint64         `json:"seed"`
-	Capacity float64        `json:"capacity"` // operations per second
-	Targets  []page.Program `json:"targets"`
-	Missing  []string       `json:"missing,omitempty"`
-	Runs     []measurement  `json:"runs"`
+	page.Setup
+	Seed     uint64        `json:"seed"`
+	Capacity float64       `json:"capacity"` // operations per second
+	Runs     []measurement `json:"runs"`
 }
 
 // measurement is what one scenario did to one target.
@@ -85,24 +79,12 @@ func (m *measurement) String() string {
 	fmt.Fprintf(&w, "%d begun, %d unique, %d for the gone, %d forked, %d logins; CPU generator %.2f, pooler %.2f; lag p99 %.1f ms",
 		a.Begun, a.Unique, a.ForGone, m.forked(), m.Logins, m.GeneratorCPU, m.PoolerCPU, m.LagP99)
 	if len(m.Failures) > 0 {
-		fmt.Fprintf(&w, "; failures: %s", m.failureText())
+		fmt.Fprintf(&w, "; failures: %s", page.Tally(m.Failures))
 	}
 	if m.Crowd != nil {
 		fmt.Fprintf(&w, "; crowd: %+v", *m.Crowd)
 	}
 	return w.String()
-}
-
-// failureText lists why attempts failed, "none" if none has.
-func (m *measurement) failureText() string {
-	var parts []string
-	for _, reason := range slices.Sorted(maps.Keys(m.Failures)) {
-		parts = append(parts, fmt.Sprintf("%s × %s", page.Count(float64(m.Failures[reason])), reason))
-	}
-	if parts == nil {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
 }
 
 // forked is the server connections that were made beyond those that are needed.
@@ -205,15 +187,6 @@ func (r *results) peak(target string) page.Figure {
 		}
 	}
 	return highest
-}
-
-// names lists the targets.
-func (r *results) names() []string {
-	var names []string
-	for _, t := range r.Targets {
-		names = append(names, t.Name)
-	}
-	return names
 }
 
 // writeFolder writes the report, the plots and the measurements.

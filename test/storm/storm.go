@@ -56,7 +56,7 @@ type bench struct {
 }
 
 func newBench(ctx context.Context, o *options, stderr io.Writer) (*bench, error) {
-	b := &bench{options: o, stderr: stderr, results: &results{Quick: o.Quick, Seed: o.seed}}
+	b := &bench{options: o, stderr: stderr, results: &results{Setup: page.Setup{Quick: o.Quick}, Seed: o.seed}}
 	var err error
 	b.rig, err = rig.New(ctx, rig.Config{PGBin: o.PGBin, Settings: map[string]string{"max_connections": "500"}, Progress: b.say})
 	if err != nil {

@@ -160,7 +160,7 @@ func TestSummarize(t *testing.T) {
 	if m.forked() != 0 {
 		t.Errorf("%d forked of 3 sessions", m.forked())
 	}
-	if text := m.failureText(); text != "2 × timeout" {
+	if text := page.Tally(m.Failures); text != "2 × timeout" {
 		t.Errorf("failures %q", text)
 	}
 	m.Lasting = true
