@@ -1,6 +1,9 @@
 package pool
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // database is what the pools of one database know of it, whoever logs in.
 type database struct {
@@ -50,6 +53,12 @@ const maxCustomSettings = 256
 // asked last, and nobody has defined any since, or is about to.
 func (d *database) hazardsKnown() bool {
 	return d.hazards.known && d.hazards.definitions == d.definitions && d.defining == 0
+}
+
+// hazardsRefused reports whether PostgreSQL does not tell what functions can do. Then writes
+// are taken to leave sessions alone: else whoever writes would keep a server.
+func (d *database) hazardsRefused(now time.Duration) bool {
+	return !d.hazards.known && d.scanning == nil && now < d.hazards.due
 }
 
 // define notes that a statement is sent that may define functions, which set settings:

@@ -102,6 +102,10 @@ type Effects struct {
 	// some; none of them stands for all.
 	Functions []string
 
+	// Writes: it may come upon functions of the database that it does not name: those of
+	// triggers, defaults, constraints, policies and rules.
+	Writes bool
+
 	// Defines: it may define functions, Defined are the settings that these seem to set.
 	Defines bool
 	Defined []string
@@ -174,6 +178,7 @@ func (e *Effects) Add(other *Effects) {
 	}
 	e.Statements = append(e.Statements, other.Statements...)
 	e.Reading = max(e.Reading, other.Reading)
+	e.Writes = e.Writes || other.Writes
 	e.Begins, e.Executes = e.Begins || other.Begins, e.Executes || other.Executes
 	e.Draws, e.DrawsByName = e.Draws || other.Draws, e.DrawsByName || other.DrawsByName
 	e.Asks, e.AsksByName = e.Asks || other.Asks, e.AsksByName || other.AsksByName

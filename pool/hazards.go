@@ -13,7 +13,8 @@ import (
 // it calls, or a trigger, default, view or operator that it comes upon. So PostgreSQL is
 // asked, now and then, what the functions of the database can do to a session, going by
 // their sources: behind a call, an inspection looks for that only, and there is none if
-// the function leaves sessions alone.
+// the function leaves sessions alone. Behind a write, which may come upon some that it does
+// not name, it looks for what those can do.
 
 // hazard is what a function can do to a session.
 type hazard struct {
@@ -27,10 +28,11 @@ type hazards struct {
 	known bool
 
 	// named is that of functions by name, of those that can do something; unnamed of what
-	// runs without being named, and so of any function; all is the sum.
-	named        map[string]*hazard
-	unnamed, all hazard
-	settings     []string // of applications, that some function sets
+	// runs without being named, and so of any function; fired of the part of that which a
+	// write may come upon; all is the sum.
+	named               map[string]*hazard
+	unnamed, fired, all hazard
+	settings            []string // of applications, that some function sets
 
 	// revision counts the answers that told of more than the one before.
 	revision uint64
@@ -46,7 +48,8 @@ type hazards struct {
 
 // scanSettings stands in front of the query for the hazards, which must not depend on the
 // session, nor take longer for being compiled. hazardQuery returns one in a row: "name
-// hazard", or "* hazard" of what runs without being named.
+// hazard", "* hazard" of what runs without being named, or "+ hazard" of what a write comes
+// upon, which has a row with "*" as well.
 const scanSettings = "SET LOCAL statement_timeout TO 0;SET LOCAL jit TO off;SET LOCAL search_path TO pg_catalog,pg_temp;"
 
 //go:embed hazards.sql
@@ -89,6 +92,9 @@ func (h *hazards) add(row string) bool {
 	if name, ok := strings.CutPrefix(word, "set "); ok && strings.Contains(name, ".") && len(h.settings) < maxCustomSettings {
 		h.settings = append(h.settings, name)
 	}
+	if function == "+" {
+		return h.fired.add(word)
+	}
 	if function == "*" || h.named[function] == nil && len(h.named) == maxNamedFunctions {
 		return h.unnamed.add(word)
 	}
@@ -114,7 +120,7 @@ func (h *hazards) complete() {
 
 // exceeds reports whether some function can do something that it could not before.
 func (h *hazards) exceeds(before *hazards) bool {
-	if !before.known || h.unnamed.exceeds(&before.unnamed) {
+	if !before.known || h.unnamed.exceeds(&before.unnamed) || h.fired.exceeds(&before.fired) {
 		return true
 	}
 	for function, named := range h.named {
@@ -267,14 +273,16 @@ func (s *Server) scanDone(h *hazards) {
 	}
 }
 
-// hazardOf returns what the functions can do that a statement calls.
+// hazardOf returns what the functions can do that a statement calls, or comes upon.
 func (s *Server) hazardOf(e *Effects) *hazard {
 	d := s.pool.database
 	switch {
-	case e.State&StateFunctions == 0:
+	case e.State&StateFunctions == 0 && (!e.Writes || d.hazardsRefused(s.pool.now())):
 		return &noHazard
 	case !d.hazardsKnown():
 		return &unknownHazard
+	case e.State&StateFunctions == 0:
+		return &d.hazards.fired
 	case len(e.Functions) == 0:
 		return &d.hazards.all
 	}
@@ -288,6 +296,13 @@ func (s *Server) hazardOf(e *Effects) *hazard {
 		}
 	}
 	return found
+}
+
+// firesUnknown reports whether PostgreSQL is to be asked what a write comes upon. That
+// hardly ever changes, but where this is seen, so the answer is good for maxScanPeriod.
+func (s *Server) firesUnknown(e *Effects) bool {
+	d, now := s.pool.database, s.pool.now()
+	return e.Writes && !d.hazardsRefused(now) && (!d.hazardsKnown() || now >= d.hazards.askedAt+maxScanPeriod)
 }
 
 // functionState is the kinds of state that functions of the database may change.

@@ -85,8 +85,10 @@ func (s *Server) Affect(e *Effects) {
 		s.drawNumbers(e)
 	}
 	s.suspected |= e.State &^ StateFunctions
-	if e.State&StateFunctions != 0 {
+	if e.State&StateFunctions != 0 || s.firesUnknown(e) {
 		s.suspectFunctions(called)
+	} else {
+		s.suspectHazard(called)
 	}
 	if e.Defines {
 		s.define(e.Defined)

@@ -12,7 +12,7 @@ import (
 // standardStrings is the value of standard_conforming_strings.
 //
 // As for classify, there are functions that no text shows: triggers, defaults and
-// views run some, and the catalog tells which may matter.
+// views run some, and the catalog tells which of them matter behind a write.
 func effectsOf(text []byte, encoding encodingKind, standardStrings bool) *pool.Effects {
 	r := effectsReader{lexer: lexer{text: text, standardStrings: standardStrings}}
 	if encoding == encodingUnsafe && !isASCII(text) {
@@ -43,11 +43,16 @@ func (r *effectsReader) found() *pool.Effects {
 	case !r.any:
 		return nil
 	case len(e.Names)+len(e.BoundNames)+len(e.Arguments)+len(e.Statements)+len(e.LocalResets)+len(e.Functions) > 0 || e.Defines || e.ResetsAll || e.Executes || e.MeaningKey != "":
-	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName && (!e.Begins || !e.Draws):
-		if e.Begins {
+	case e.State == 0 && !e.Meaning && e.Reading == pool.ReadingSame && !e.Asks && !e.DrawsByName && (!e.Begins || !e.Draws && !e.Writes):
+		switch {
+		case e.Begins:
 			return beginEffects
+		case !e.Writes:
+			return drawEffects
+		case e.Draws:
+			return writeEffects
 		}
-		return drawEffects
+		return deleteEffects
 	case e.Begins:
 	case !e.Draws || !e.Asks || e.DrawsByName || e.AsksByName:
 	case e.State == pool.StateAny:
@@ -60,6 +65,11 @@ func (r *effectsReader) found() *pool.Effects {
 var (
 	// drawEffects is of a statement that does nothing but perhaps call nextval.
 	drawEffects = &pool.Effects{Draws: true}
+
+	// writeEffects is of one that does nothing but write, and deleteEffects of one that has
+	// no use for defaults.
+	writeEffects  = &pool.Effects{Draws: true, Writes: true}
+	deleteEffects = &pool.Effects{Writes: true}
 
 	// beginEffects is of one that does nothing but begin a transaction.
 	beginEffects = &pool.Effects{Begins: true}
@@ -399,8 +409,8 @@ func (r *effectsReader) copy() {
 	for ; !r.ended(); r.advance() {
 		switch {
 		case r.word("from"):
-			r.effects.Draws = true
-			r.any = true
+			r.draws()
+			r.writes()
 		case r.word("where"):
 			r.unknown()
 		}

@@ -62,6 +62,7 @@ func (r *effectsReader) command(q *queryReader) (t token, fed bool) {
 	switch {
 	case r.word("insert"):
 		r.draws()
+		r.writes()
 		r.inserts = true
 		return r.insert(q)
 	case (r.word("update") || r.word("delete") || r.word("merge")) && r.callsNext():
@@ -69,6 +70,7 @@ func (r *effectsReader) command(q *queryReader) (t token, fed bool) {
 	case r.word("update"):
 		return r.update(q)
 	case r.word("delete"), r.word("merge"):
+		r.writes()
 		if r.word("merge") {
 			r.draws()
 		}
@@ -112,6 +114,11 @@ func (r *effectsReader) namesState() bool {
 // draws notes that defaults may be computed.
 func (r *effectsReader) draws() {
 	r.any, r.effects.Draws = true, true
+}
+
+// writes notes that rows may change, and what that brings about.
+func (r *effectsReader) writes() {
+	r.any, r.effects.Writes = true, true
 }
 
 // insert reads the beginning of an INSERT, up to behind its list of columns.
@@ -178,6 +185,7 @@ func (r *effectsReader) update(q *queryReader) (t token, fed bool) {
 		return 0, true
 	}
 	r.draws()
+	r.writes()
 	r.updates = true
 	r.advance()
 	if !r.word("set") {

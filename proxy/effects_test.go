@@ -194,6 +194,20 @@ func TestEffectsBeginATransaction(t *testing.T) {
 	}
 }
 
+func TestEffectsWrite(t *testing.T) {
+	for text, want := range map[string]bool{
+		"insert into t values (1)": true, "update t set a = 1": true, "delete from t": true, "merge into t using u on true when matched then delete": true,
+		"copy t from stdin": true, "with x as (delete from t returning a) select a from x": true, "select 1; update t set a = 1": true, "begin; delete from t": true,
+		"explain analyze delete from t": true, "select 1": false, "begin": false, "copy t to stdout": false, "select a from t for update": false,
+		"insert into t values (f(1))": true, "select f(1)": false, "set work_mem = 1": false, "select nextval('s')": false,
+	} {
+		e := effectsOf([]byte(text), encodingSafe, true)
+		if got := e != nil && e.Writes; got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestBoundParameter(t *testing.T) {
 	rest := "\x00\x01\x00\x00\x00\x03\x00\x00\x00\x01a\xff\xff\xff\xff\x00\x00\x00\x02bc\x00\x00"
 	for index, want := range []string{"a", "", "bc", ""} {

@@ -47,6 +47,9 @@ func TestFunctionsAreInspected(t *testing.T) {
 		{"a setting", []string{"f set my.tenant"}, "select f(1)", 1},
 		{"one of many", []string{"f locks"}, "select a(1), b(1), c(1), d(1), e(1), f(1), g(1), h(1), i(1)", 1},
 		{"not named", []string{"* locks"}, "select f(1)", 1},
+		{"a write", []string{"f anything", "* locks"}, "insert", 0},
+		{"a write that comes upon it", []string{"* locks", "+ locks"}, "insert", 1},
+		{"a write that sets something", []string{"* set my.tenant", "+ set my.tenant"}, "update", 1},
 		{"unknown to us", []string{"g miracles"}, "select f(1)", 1},
 		{"text besides", nil, "select f(1), pg_advisory_lock(1)", 1},
 	}
@@ -94,6 +97,47 @@ func TestHazardsAreUnknown(t *testing.T) {
 	c.calls("select f(1)")
 	if c.calls("select f(1)") > 0 {
 		t.Error("a question, although PostgreSQL has told that functions do nothing")
+	}
+}
+
+// TestWritesWithoutHazards: where PostgreSQL does not tell what functions can do, a write is
+// taken to come upon none, but for the one behind which it was asked.
+func TestWritesWithoutHazards(t *testing.T) {
+	f := newFixture(t)
+	f.pg.NoHazards = true
+	asking, c := f.login(), f.login()
+	if asking.calls("insert") == 0 {
+		t.Error("the first write is not followed by a question")
+	}
+	for range 3 {
+		if got := c.calls("insert"); got != 0 {
+			t.Errorf("%d questions behind a write", got)
+		}
+	}
+	f.pg.NoHazards, f.pg.Hazards = false, []string{"* locks", "+ locks"}
+	f.world.Advance(2 * time.Minute)
+	c.calls("insert")
+	if c.calls("insert") == 0 {
+		t.Error("no question behind a write, although PostgreSQL has told of locks")
+	}
+}
+
+// TestWritesAreAskedForOnceAMinute: what a write comes upon is good for longer than what is
+// called.
+func TestWritesAreAskedForOnceAMinute(t *testing.T) {
+	f := newFixture(t)
+	c := f.login()
+	for minute := range 3 {
+		if c.calls("insert") == 0 {
+			t.Errorf("minute %d: the first write is not followed by a question", minute)
+		}
+		for range 5 {
+			f.world.Advance(10 * time.Second)
+			if got := c.calls("insert"); got != 0 {
+				t.Errorf("minute %d: %d questions behind a write", minute, got)
+			}
+		}
+		f.world.Advance(10 * time.Second)
 	}
 }
 

@@ -111,8 +111,8 @@ func (g *generator) discard() statement {
 	}))
 }
 
-// hiddenSetting changes settings behind the statement's back, but not by a trigger:
-// the proxy does not look for what those do.
+// hiddenSetting changes settings behind the statement's back, but not by a trigger: if one
+// can, every write is followed by an inspection, and the others are left untried.
 func (g *generator) hiddenSetting() statement {
 	name, value := g.setting()
 	quoted := literal(value)

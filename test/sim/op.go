@@ -154,7 +154,7 @@ func (c *Client) send(o *op) {
 	}
 	g.changes = g.changes || c.setsItself || changesSession(o.message)
 	c.changed, c.unverified = c.changed || g.changes, c.unverified || g.changes
-	c.blind = c.blind || (g.changes || o.message[0] == pgwire.FunctionCall) && !c.world.postgres.functionsKnown(c.login.database)
+	c.blind = c.blind || (g.changes || mayCall(o.message)) && !c.world.postgres.functionsKnown(c.login.database)
 	if g.sentAt == 0 {
 		g.sentAt = c.world.now
 		c.groups = append(c.groups, g)

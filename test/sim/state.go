@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/billproxy/billproxy/pool/pgwire"
@@ -291,6 +292,12 @@ func changesSession(message []byte) bool {
 		}
 	}
 	return len(text) > 0
+}
+
+// mayCall reports whether a message may run functions that it does not show: it calls one by
+// number, or writes.
+func mayCall(message []byte) bool {
+	return message[0] == pgwire.FunctionCall || bytes.Contains(message, []byte("update sim")) || bytes.Contains(message, []byte("copy sim"))
 }
 
 // maxTextBytes is how long a text may be that a pooler reads as a whole.
