@@ -50,7 +50,9 @@ WITH RECURSIVE builtin AS MATERIALIZED ( -- what PostgreSQL has that changes a s
 ), direct AS MATERIALIZED (
   SELECT DISTINCT function, hazard, compiled FROM commands, LATERAL (
     SELECT 'anything' WHERE body ~* $r$\m(execute|discard|language|extension)\M|\m(create|alter|replace)\s+(function|procedure|routine|aggregate)\M|_to_xml|\mts_(stat|rewrite)\M|\mu&["']$r$
-    UNION ALL SELECT 'local' WHERE whole ~* $r$\mset_config\M|\mset\M.*\mlocal\M$r$
+    UNION ALL SELECT 'local' WHERE -- what applications name changes no text's meaning
+      regexp_replace(whole, $r$\mset_config"?\s*\(\s*'[a-z_][\w$]*(?:\.[a-z_][\w$]*)+'\s*,|\mset\s+local\s+[a-z_][\w$]*\.$r$, ' ', 'gi')
+      ~* $r$\mset_config\M|\mset\M.*\mlocal\M$r$
     UNION ALL SELECT 'settings' WHERE body ~* $r$\mpg_settings\M$r$
       OR regexp_replace(body, $r$\mset_config"?\s*\(\s*'[a-z_][\w$]*(?:\.[a-z_][\w$]*)*'\s*,$r$, ' ', 'gi') ~* $r$\mset_config\M$r$
       OR regexp_replace(body, $r$\m(?:set|reset)\s+(?:session\s+)?(?!(?:time|names|schema|xml|session|characteristics|authorization|all)\M)(?:[a-z_]|"[a-z_][\w$.]*")$r$, ' ', 'gi') ~* $r$\m(set|reset)\M$r$
