@@ -59,6 +59,11 @@ func startTraffic(t *testing.T, p *proxyProcess, d *database, clientCount int) *
 		operations: map[string]bool{}, errorCodes: map[string]int{},
 	}
 	modes := []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}
+	// What a write may do to its session is asked for behind the first one. Until then a
+	// client ends with its server.
+	w := loginWire(t, p.address, d)
+	w.ask(t, "delete from operation where false")
+	w.ask(t, "select 1") // behind that question
 	ctx := patient(t)
 	for i := range clientCount {
 		c := &trafficClient{traffic: traffic, number: i, mode: modes[i%len(modes)], random: rand.New(rand.NewPCG(1, uint64(i)))}
